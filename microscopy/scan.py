@@ -1,0 +1,39 @@
+"""The record every source returns and every consumer reads, and the error of data that cannot be used."""
+
+import dataclasses
+
+import numpy as np
+
+
+class DataError(Exception):
+    """A file, field or value of the user's data cannot be used; the message names it and the remedy (at most five lines)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+    """One microscope scan as stored.
+
+    `pixels` is (h, w) or (h, w, c), uint8, uint16 or float32, never silently reduced: heights in nm when `unit` is
+    "nm", grey levels when it is "grey". `nm_per_pixel` is (y, x) or None where the source states no scale. `mask` is
+    an int32 instance map (h, w), 0 = background, or None. `sha256` is of the file's bytes (of the pixel bytes for
+    built-in data). `group` (patient, sample) is what a split must not cut through; None means the scan is its own group.
+    """
+
+    id: str
+    pixels: np.ndarray
+    sha256: str
+    file: str = ""
+    unit: str = "grey"
+    nm_per_pixel: tuple[float, float] | None = None
+    channel: str = ""
+    mask: np.ndarray | None = None
+    label: str | None = None
+    group: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Refused:
+    """A file that was not read: its path and the reason, in words a user can act on."""
+
+    file: str
+    reason: str

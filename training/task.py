@@ -1,0 +1,67 @@
+"""The vocabulary shared by the loop, the input pipeline and the methods. Records only; nothing here runs anything."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import flax.struct
+import jax
+import numpy as np
+
+Batch = Mapping[str, jax.Array]
+"""Arrays under fixed words: `image` float32 NHWC in [-1, 1], `label` int32 (b), `mask` int32 (b h w), `low`
+(superres input), `valid` bool (b) in evaluation, False where a row only pads the batch."""
+
+Scalars = Mapping[str, jax.Array]
+"""Names like `generator/loss` to float32 scalars."""
+
+
+@flax.struct.dataclass
+class Net:
+    """One network's arrays: parameters, normalisation statistics and optimiser state."""
+
+    params: Any
+    stats: Any
+    opt_state: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What a task trains and is evaluated on.
+
+    `arrays` live on the device and are an argument of the jitted step, never closed over. `sample(arrays, key)` is
+    jittable and gives one training batch. `refresh(arrays, step)` runs on the host and is a function of (seed, step):
+    it exchanges the resident window of a set larger than the device, and returns its argument otherwise.
+    `batches(split)` iterates "train", "held_out" or "test" in fixed order, the last batch padded, with `valid`.
+    """
+
+    arrays: Any
+    sample: Callable[[Any, jax.Array], Batch]
+    refresh: Callable[[Any, int], Any]
+    batches: Callable[[str], Iterator[Batch]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Scalars for the log and evaluation.json, tables (list of rows) and figures (uint8 pictures) for the report."""
+
+    scalars: Mapping[str, float]
+    tables: Mapping[str, list[Mapping[str, Any]]] = dataclasses.field(default_factory=dict)
+    figures: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A method as the loop sees it; a record of pure functions, made by `make_task(config)` in the method's file.
+
+    `frozen` holds parameters that never train and `State` is the method's own `flax.struct` record with an int32
+    `step`. `settle(state)` returns the state as it is saved and scored, for what only inference needs (re-estimated
+    batch-norm statistics): nothing `train_step` reads may differ, so that saving never changes training.
+    """
+
+    frozen: Any
+    init: Callable[[jax.Array, Any], Any]
+    train_step: Callable[[Any, Any, Batch, jax.Array], tuple[Any, Scalars]]
+    settle: Callable[[Any], Any]
+    evaluate: Callable[[Any, Any, Data, jax.Array], Evaluation]
+    preview: Callable[[Any, Any, Batch, jax.Array], np.ndarray]
