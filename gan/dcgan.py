@@ -1,0 +1,247 @@
+"""DCGAN on crops of scans: `make_task` for the loop, `generate` for images from a trained workdir.
+
+Radford et al. 2016 (arXiv 1511.06434); sizes and widths of Computer Optics 47(2), 2023, CO-1144.
+"""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gan import diffaugment, evaluation, losses
+from gan.networks import NUM_BLOCKS, Discriminator, Generator
+from microscopy.pictures import to_uint8
+from training import checkpoints, generation
+from training.errors import ConfigError
+from training.task import Net, Task
+
+CHUNK = 64
+"""Images are computed this many at a time whatever is asked for: another batch size changes floats by one ulp."""
+
+NUM_NORM_BATCHES = 16
+
+
+@flax.struct.dataclass
+class State:
+    """Both networks, the moving average of the generator's parameters ({} where it is off) and the step, int32."""
+
+    step: jax.Array
+    generator: Net
+    discriminator: Net
+    average: Any
+
+
+def make_networks(config) -> tuple[Generator, Discriminator]:
+    """Returns the generator and the discriminator that `config.model` and `config.data` describe; ConfigError where they cannot be."""
+    model, data = config.model, config.data
+    for name, size in (("height", data.height), ("width", data.width)):
+        if size < 2**NUM_BLOCKS or size % 2**NUM_BLOCKS:
+            raise ConfigError(f"config.data.{name}={size}: DCGAN needs a multiple of {2**NUM_BLOCKS}, such as {max(1, round(size / 16)) * 16}.")
+    if model.kernel_size < 3:
+        raise ConfigError(f"config.model.kernel_size={model.kernel_size}: 3 or more, 5 is usual.")
+    if model.discriminator_norm not in ("batch", "spectral", "none"):
+        raise ConfigError(f"config.model.discriminator_norm={model.discriminator_norm!r}: choose batch, spectral or none.")
+    dtype = compute_dtype(model.dtype)
+    generator = Generator(
+        data.height, data.width, data.channels, model.base_filters, model.kernel_size, model.leak, model.resize_convolution, dtype
+    )
+    norm = model.discriminator_norm
+    return generator, Discriminator(model.base_filters, model.kernel_size, model.leak, model.dropout, norm, dtype)
+
+
+def compute_dtype(name: str):
+    """Returns the dtype networks compute in: "float32", "bfloat16", or for "auto" bfloat16 on an accelerator and float32 on a CPU."""
+    if name not in ("auto", "float32", "bfloat16"):
+        raise ConfigError(f"config.model.dtype={name!r}: choose auto, float32 or bfloat16.")
+    if name == "auto":
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return jnp.dtype(name)
+
+
+def _check(train):
+    if train.loss not in losses.LOSSES:
+        raise ConfigError(f"config.train.loss={train.loss!r}: choose {', '.join(losses.LOSSES)}.")
+    for name in train.augment:
+        if name not in diffaugment.POLICIES:
+            raise ConfigError(f"config.train.augment: {name!r} is not one of {', '.join(diffaugment.POLICIES)}.")
+    if not 0.0 <= train.ema_decay < 1.0:
+        raise ConfigError(f"config.train.ema_decay={train.ema_decay}: 0 (off) up to below 1, such as 0.995.")
+
+
+def inference_params(state: State):
+    """Returns the generator parameters that images are made with: the moving average where there is one."""
+    return state.average or state.generator.params
+
+
+def make_task(config) -> Task:
+    """Returns the task the loop trains; config as in configs/dcgan96.py, ConfigError naming a field that cannot be."""
+    _check(config.train)
+    generator, discriminator = make_networks(config)
+    model, train, data = config.model, config.train, config.data
+    optimizers = [optax.adam(rate, b1=train.beta1, b2=train.beta2) for rate in (train.generator_rate, train.discriminator_rate)]
+    make_images = make_inference(config)
+    settle = make_settle(config)
+
+    def init(key, imported):
+        return _init(key, imported, config, generator, discriminator, optimizers)
+
+    def preview(state, frozen, batch, key):
+        del frozen, batch
+        noise = jax.random.normal(key, (CHUNK, model.latent_dim))
+        return to_uint8(np.asarray(make_images(inference_params(state), state.generator.stats, noise)))
+
+    def evaluate(state, frozen, held, key):
+        del frozen
+        num = config.eval.num_images
+        noise = jax.random.normal(key, (-(-num // CHUNK) * CHUNK, model.latent_dim))
+        chunks = [make_images(inference_params(state), state.generator.stats, noise[i : i + CHUNK]) for i in range(0, num, CHUNK)]
+        images = np.concatenate([np.asarray(chunk) for chunk in chunks])[:num]
+        return evaluation.evaluate(images, held, lambda image: judge(state.discriminator, image))
+
+    @jax.jit
+    def judge(net, image):
+        variables = {"params": net.params, "batch_stats": net.stats}
+        logits, _ = discriminator.apply(variables, image, train=False, mutable=["batch_stats"])
+        return logits
+
+    step = make_train_step(train, model.latent_dim, generator, discriminator, optimizers)
+    return Task(frozen={}, init=init, train_step=step, settle=settle, evaluate=evaluate, preview=preview)
+
+
+def _init(key, imported, config, generator, discriminator, optimizers) -> State:
+    noise_key, generator_key, discriminator_key = jax.random.split(key, 3)
+    shape = (2, config.data.height, config.data.width, config.data.channels)
+    noise = jax.random.normal(noise_key, (2, config.model.latent_dim))
+    made = jax.jit(generator.init, static_argnames="train")(generator_key, noise, train=True)
+    judged = jax.jit(discriminator.init, static_argnames="train")(discriminator_key, jnp.zeros(shape), train=False)
+    spectral = config.model.discriminator_norm == "spectral"
+    generator_params, discriminator_params = made["params"], judged["params"]
+    if imported is not None:
+        generator_params = checkpoints.take(imported, "generator/params", generator_params)
+        discriminator_params = checkpoints.take(imported, "discriminator/params", discriminator_params)
+    return State(
+        step=jnp.zeros((), jnp.int32),
+        generator=Net(generator_params, made["batch_stats"], optimizers[0].init(generator_params)),
+        discriminator=Net(discriminator_params, judged["batch_stats"] if spectral else {}, optimizers[1].init(discriminator_params)),
+        average=jax.tree.map(jnp.copy, generator_params) if config.train.ema_decay else {},
+    )
+
+
+def make_train_step(train, latent_dim, generator, discriminator, optimizers):
+    """Returns train_step(state, frozen, batch, key) -> (state, scalars): one simultaneous update of both networks.
+
+    Each network passes once over each batch: the generated batch's pass serves both losses, pulled back separately.
+    """
+    discriminator_loss, generator_loss = losses.LOSSES[train.loss]
+
+    def judge(params, stats, image, augment_key, dropout_key):
+        image = diffaugment.augment(augment_key, image, train.augment)
+        variables = {"params": params, "batch_stats": stats}
+        keys = {"dropout": dropout_key}
+        return discriminator.apply(variables, image, train=True, update_stats=True, rngs=keys, mutable=["batch_stats"])
+
+    def train_step(state, frozen, batch, key):
+        del frozen
+        noise_key, *keys = jax.random.split(key, 5)
+        stats, real = state.discriminator.stats, batch["image"]
+        noise = jax.random.normal(noise_key, (real.shape[0], latent_dim))
+
+        def make(params):
+            variables = {"params": params, "batch_stats": state.generator.stats}
+            return generator.apply(variables, noise, train=True, mutable=["batch_stats"])[0]
+
+        generated, pull_generator = jax.vjp(make, state.generator.params)
+        params = state.discriminator.params
+        real_logits, pull_real, updated = jax.vjp(lambda p: judge(p, stats, real, keys[0], keys[1]), params, has_aux=True)
+        judged = jax.vjp(lambda p, x: judge(p, stats, x, keys[2], keys[3])[0], params, generated)
+        logits, pull_generated = judged
+
+        loss_d, cotangents = jax.value_and_grad(discriminator_loss, (0, 1))(real_logits, logits, train.label_smoothing)
+        loss_g, cotangent = jax.value_and_grad(generator_loss, 1)(real_logits, logits)
+        gradient_d = jax.tree.map(jnp.add, pull_real(cotangents[0])[0], pull_generated(cotangents[1])[0])
+        (gradient_g,) = pull_generator(pull_generated(cotangent)[1])
+        scalars = {"discriminator/loss": loss_d, "generator/loss": loss_g}
+        if train.r1_weight:
+            penalty, extra = jax.value_and_grad(
+                lambda p: losses.r1_penalty(lambda x: judge(p, stats, x, keys[0], keys[1])[0], real)
+            )(params)
+            gradient_d = jax.tree.map(lambda a, b: a + train.r1_weight * b, gradient_d, extra)
+            scalars["discriminator/r1"] = penalty
+        scalars["discriminator/real"] = jnp.mean(jax.nn.sigmoid(real_logits))
+        scalars["discriminator/generated"] = jnp.mean(jax.nn.sigmoid(logits))
+        scalars["generator/gradient"], scalars["discriminator/gradient"] = optax.global_norm(gradient_g), optax.global_norm(gradient_d)
+        net_g = _descend(state.generator, gradient_g, optimizers[0])
+        net_d = _descend(state.discriminator, gradient_d, optimizers[1])
+        if stats:
+            net_d = net_d.replace(stats=updated["batch_stats"])
+        average = _follow(state.average, net_g.params, train.ema_decay, state.step)
+        return State(state.step + 1, net_g, net_d, average), scalars
+
+    return train_step
+
+
+def _descend(net: Net, gradient, optimizer) -> Net:
+    updates, opt_state = optimizer.update(gradient, net.opt_state, net.params)
+    return net.replace(params=optax.apply_updates(net.params, updates), opt_state=opt_state)
+
+
+def _follow(average, params, decay, step):
+    """The decay starts low, as in tf.train.ExponentialMovingAverage, so that the average forgets the random start."""
+    if not average:
+        return average
+    now = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda a, p: now * a + (1.0 - now) * p, average, params)
+
+
+def make_inference(config):
+    """Returns images(params, stats, noise) -> (b, h, w, c) float32 in [-1, 1], jitted, with the collected statistics."""
+    generator, _ = make_networks(config)
+    return jax.jit(lambda params, stats, noise: generator.apply({"params": params, "batch_stats": stats}, noise, train=False))
+
+
+def make_settle(config):
+    """Returns settle(state): the generator's batch-norm statistics re-estimated on 16 fixed noise batches.
+
+    Means are averaged, variances pooled by the law of total variance ("precise BN", Wu and Johnson 2021,
+    arXiv 2105.07576, 3.1). A function of the parameters alone, so it does not matter when a run was saved.
+    """
+    generator, _ = make_networks(config)
+    shape = (NUM_NORM_BATCHES, config.train.batch_size, config.model.latent_dim)
+
+    @jax.jit
+    def moments(params, noise):
+        _, changed = generator.apply({"params": params}, noise, train=True, mutable=["batch_stats"])
+        return {name: (s["mean"], s["var"] + s["mean"] ** 2) for name, s in changed["batch_stats"].items()}
+
+    def settle(state: State) -> State:
+        noise = jax.random.normal(jax.random.key(0), shape)
+        totals = [moments(inference_params(state), batch) for batch in noise]
+        means = jax.tree.map(lambda *leaves: sum(leaves) / NUM_NORM_BATCHES, *totals)
+        stats = {name: {"mean": mean, "var": jnp.maximum(second - mean**2, 0.0)} for name, (mean, second) in means.items()}
+        return state.replace(generator=state.generator.replace(stats=stats))
+
+    return settle
+
+
+def generate(config, workdir, request) -> None:
+    """Writes `request.num_images` images of the trained generator to `request.output` (see `training.generation`).
+
+    Image i depends on (seed, i) and the weights alone.
+    """
+    task = make_task(config)
+    state, step = checkpoints.restore_for_inference(workdir, task, request.checkpoint)
+    make_images = make_inference(config)
+
+    @jax.jit
+    def noise_of(indices):
+        key = jax.random.key(request.seed)
+        return jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (config.model.latent_dim,)))(indices)
+
+    def chunk(number: int) -> np.ndarray:
+        indices = jnp.arange(number * CHUNK, (number + 1) * CHUNK)
+        return np.asarray(make_images(inference_params(state), state.generator.stats, noise_of(indices)))
+
+    generation.write_images(workdir, request, chunk, chunk_size=CHUNK, step=step)

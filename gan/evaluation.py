@@ -1,0 +1,66 @@
+"""What can be said of a generator without a trained judge: signs of collapse, and the physics of the surface."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+
+from metrics import surface
+from microscopy import particles
+from training.task import Data, Evaluation
+
+
+def evaluate(images: np.ndarray, data: Data, judge: Callable) -> Evaluation:
+    """Returns scalars of generated images (n, h, w, c) in [-1, 1] against crops of training and held-out scans.
+
+    `judge(images) -> logits` is the discriminator. Surface statistics are against held-out crops, or training crops
+    where nothing is held out, as many as there are images at most; every score says in the table how many it used.
+    """
+    real = {split: gather(data, split, len(images)) for split in ("train", "held_out")}
+    reference = "held_out" if len(real["held_out"]) else "train"
+    scalars = accuracies(real, images, judge)
+    scalars.update(diversities(images, real[reference]))
+    scalars["surface/log_psd_distance"] = surface.log_psd_distance(luma(real[reference]), luma(images))
+    rows = []
+    for name, batch in (("generated", images), (reference, real[reference])):
+        summary = particles.summary(luma(batch))
+        scalars.update({f"particles/{key}_{'generated' if name == 'generated' else 'real'}": value for key, value in summary.items()})
+        rows.append({"images": name, "n": len(batch), **summary})
+    return Evaluation(scalars, {"particles by Otsu's threshold, per image, in px": rows})
+
+
+def gather(data: Data, split: str, num: int) -> np.ndarray:
+    """Returns at most `num` crops (n, h, w, c) of a split, without the padding; none where the split is empty."""
+    batches = [np.asarray(batch["image"])[np.asarray(batch["valid"])] for batch in data.batches(split)]
+    return np.concatenate(batches)[:num] if batches else np.zeros((0, 1, 1, 1), np.float32)
+
+
+def accuracies(real: dict[str, np.ndarray], generated: np.ndarray, judge: Callable) -> dict[str, float]:
+    """Returns the share of crops the discriminator calls real, by split, and of generated images it calls generated.
+
+    A training share far above the held-out share is a discriminator that knows its scans by heart.
+    """
+    shares = {f"discriminator/accuracy_{split}": batch for split, batch in real.items() if len(batch)}
+    scalars = {name: float(np.mean(np.asarray(judge(jnp.asarray(batch))) > 0)) for name, batch in shares.items()}
+    return {**scalars, "discriminator/accuracy_generated": float(np.mean(np.asarray(judge(jnp.asarray(generated))) <= 0))}
+
+
+def diversities(generated: np.ndarray, real: np.ndarray) -> dict[str, float]:
+    """Returns the mean pairwise RMS difference of generated images, of real crops, and their ratio; near 0 is collapse."""
+    made, there = pairwise_difference(generated), pairwise_difference(real)
+    return {"diversity/generated": made, "diversity/real": there, "diversity/ratio": made / there if there else 0.0}
+
+
+def pairwise_difference(images: np.ndarray) -> float:
+    """Returns the mean over all pairs of the RMS pixel difference, images (n, ...); 0 for fewer than two."""
+    flat = images.reshape(len(images), -1).astype(np.float64)
+    if len(flat) < 2:
+        return 0.0
+    square = (flat**2).sum(1)
+    distance = np.maximum(square[:, None] + square[None] - 2.0 * flat @ flat.T, 0.0) / flat.shape[1]
+    return float(np.sqrt(distance)[np.triu_indices(len(flat), 1)].mean())
+
+
+def luma(images: np.ndarray) -> np.ndarray:
+    """Returns (n, h, w): the only channel, or the mean of the channels."""
+    return images.mean(-1)

@@ -1,0 +1,139 @@
+"""DCGAN's generator and discriminator for any height and width divisible by 16 (Radford et al. 2016, arXiv 1511.06434)."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+NUM_BLOCKS = 4
+"""Strided blocks in either network: the smallest grid is height/16 x width/16."""
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+_normal = nn.initializers.normal(0.02)
+
+
+@jax.custom_vjp
+def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Returns the stride-2 "SAME" transposed convolution, (b, 2h, 2w, d) for x (b, h, w, c) and a kernel (k, k, c, d), k >= 3.
+
+    Equal to `lax.conv_transpose`. Its gradients are written as what they are by duality (Dumoulin and Visin 2016,
+    arXiv 1603.07285, ch. 4): the input gradient is a strided convolution, the kernel gradient is that convolution's own.
+    Derived automatically, the kernel gradient is a convolution over a dilated input, for which XLA:CPU has only a slow path.
+    """
+    return lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=_LAYOUT)
+
+
+def _transposed_forward(x, kernel):
+    return transposed_convolution(x, kernel), (x, kernel)
+
+
+def _transposed_backward(saved, cotangent):
+    x, kernel = saved
+    before = kernel.shape[0] // 2 - 1
+    after = kernel.shape[0] - 2 - before
+
+    def strided(k):
+        pads = ((before, after), (before, after))
+        return lax.conv_general_dilated(cotangent, k[::-1, ::-1].swapaxes(2, 3), (2, 2), pads, dimension_numbers=_LAYOUT)
+
+    x_gradient, pull_kernel = jax.vjp(strided, kernel)
+    return x_gradient, pull_kernel(x)[0]
+
+
+transposed_convolution.defvjp(_transposed_forward, _transposed_backward)
+
+
+class Upsample(nn.Module):
+    """(b, h, w, c) to (b, 2h, 2w, features): a transposed convolution, or with `resize` nearest neighbour and a convolution.
+
+    The second has no checkerboard (Odena et al. 2016, doi 10.23915/distill.00003) and costs four times the first.
+    """
+
+    features: int
+    kernel_size: int
+    resize: bool
+    use_bias: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):
+        if self.resize:
+            x = x.repeat(2, axis=1).repeat(2, axis=2)
+            size = (self.kernel_size, self.kernel_size)
+            return nn.Conv(self.features, size, use_bias=self.use_bias, kernel_init=_normal, dtype=self.dtype)(x)
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", _normal, shape, jnp.float32)
+        y = transposed_convolution(x.astype(self.dtype), kernel.astype(self.dtype))
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (1, 1, 1, self.features), jnp.float32).astype(self.dtype)
+        return y
+
+
+class Generator(nn.Module):
+    """Noise (b, z) to images (b, height, width, channels) float32 in [-1, 1].
+
+    `base_filters` n counts the filters of the last hidden block; each block towards the noise has twice as many:
+    8n - 4n - 2n - n - channels. `train` normalises by the batch's own statistics, else by the collection `batch_stats`.
+    """
+
+    height: int
+    width: int
+    channels: int
+    base_filters: int
+    kernel_size: int = 5
+    leak: float = 0.01
+    resize_convolution: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, noise, train: bool):
+        widths = [self.base_filters * 2**i for i in reversed(range(NUM_BLOCKS))]
+        grid = (self.height // 2**NUM_BLOCKS, self.width // 2**NUM_BLOCKS)
+
+        def norm(x):
+            x = nn.BatchNorm(use_running_average=not train, momentum=0.0, dtype=self.dtype)(x)
+            return nn.leaky_relu(x, self.leak)
+
+        x = nn.Dense(grid[0] * grid[1] * widths[0], use_bias=False, kernel_init=_normal, dtype=self.dtype)(noise)
+        x = norm(x.reshape(noise.shape[0], *grid, widths[0]))
+        for features in widths[1:]:
+            x = norm(Upsample(features, self.kernel_size, self.resize_convolution, False, self.dtype)(x))
+        x = Upsample(self.channels, self.kernel_size, self.resize_convolution, True, self.dtype)(x)
+        return jnp.tanh(x.astype(jnp.float32))
+
+
+class Discriminator(nn.Module):
+    """Images (b, height, width, channels) in [-1, 1] to logits (b,) float32, positive where it takes them for real.
+
+    Strided convolutions of n - 2n - 4n - 8n filters and a dense layer. `norm` is "batch" (always the statistics of the
+    batch it is given; none on the first block), "spectral" (Miyato et al. 2018, arXiv 1802.05957; its power iteration
+    advances where `update_stats`) or "none". Dropout needs the key `dropout` and acts where `train`.
+    """
+
+    base_filters: int
+    kernel_size: int = 5
+    leak: float = 0.01
+    dropout: float = 0.3
+    norm: str = "batch"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, image, train: bool, update_stats: bool = False):
+        def apply(layer, x):
+            return nn.SpectralNorm(layer)(x, update_stats=update_stats) if self.norm == "spectral" else layer(x)
+
+        x = image.astype(self.dtype)
+        size = (self.kernel_size, self.kernel_size)
+        for block in range(NUM_BLOCKS):
+            normalised = self.norm == "batch" and block > 0
+            features = self.base_filters * 2**block
+            layer = nn.Conv(features, size, (2, 2), use_bias=not normalised, kernel_init=_normal, dtype=self.dtype, name=f"conv{block}")
+            x = apply(layer, x)
+            if normalised:
+                x = nn.BatchNorm(use_running_average=False, dtype=self.dtype, name=f"norm{block}")(x)
+            x = nn.leaky_relu(x, self.leak)
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = apply(nn.Dense(1, kernel_init=_normal, dtype=self.dtype, name="logit"), x.reshape(x.shape[0], -1))
+        return x[:, 0].astype(jnp.float32)

@@ -1,0 +1,218 @@
+"""Scans to training batches: read, split, normalise on the host; crop, rotate, mirror and reduce on the device.
+
+A crop is one bilinear gather from a copy of its scan that was area-averaged once, when it was loaded, to 1.5 times the
+training resolution. Its blur lies between those of an area and of a triangle filter of the crop, and a crop never
+touches the full scan again. Where a crop is not reduced the copy is the scan, and whole-pixel crops are exact.
+"""
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from microscopy.preparation import Prepared
+from microscopy.scan import DataError, Scan
+from training.task import Batch, Data
+
+_OVERSAMPLING = 1.5
+
+
+def resident(scans: list[Scan], prepared: Prepared, data) -> dict[str, np.ndarray]:
+    """Returns the host arrays that crops are cut from: one flat buffer of reduced copies, and each scan's place in it.
+
+    `pixels` float32 (p, c) in [-1, 1]; per scan `offset`, `height`, `width` of its copy, `size` (h, w) in px of the scan,
+    `label` where scans have classes; with config.data.use_masks also `mask` int32 (q,) at full resolution and `mask_offset`.
+    """
+    step = prepared.crop[0] / data.height / _OVERSAMPLING
+    copies = [_reduced(prepared.value_map.to_unit(scan.pixels), step) for scan in scans]
+    sizes = np.array([copy.shape[:2] for copy in copies], np.int64)
+    arrays = {
+        "pixels": np.concatenate([copy.reshape(-1, data.channels) for copy in copies]),
+        "offset": _offsets(sizes.prod(1), "pixels"),
+        "height": sizes[:, 0].astype(np.int32),
+        "width": sizes[:, 1].astype(np.int32),
+        "size": np.array([scan.pixels.shape[:2] for scan in scans], np.int32),
+    }
+    if any(scan.label is not None for split in prepared.splits.values() for scan in split):
+        names = sorted({str(scan.label) for split in prepared.splits.values() for scan in split})
+        arrays["label"] = np.array([names.index(str(scan.label)) for scan in scans], np.int32)
+    if data.use_masks:
+        missing = [scan.file or scan.id for scan in scans if scan.mask is None]
+        if missing:
+            raise DataError(f"config.data.use_masks: {len(missing)} scans have no mask, the first is {missing[0]}.")
+        arrays["mask"] = np.concatenate([scan.mask.reshape(-1) for scan in scans]).astype(np.int32)
+        arrays["mask_offset"] = _offsets(np.array([scan.mask.size for scan in scans]), "masks")
+    return arrays
+
+
+def _reduced(image: np.ndarray, step: float) -> np.ndarray:
+    if step <= 1.0:
+        return image
+    size = (max(1, round(image.shape[1] / step)), max(1, round(image.shape[0] / step)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _offsets(counts: np.ndarray, what: str) -> np.ndarray:
+    ends = np.cumsum(counts)
+    if ends[-1] >= 2**31:
+        raise DataError(f"the scans hold {ends[-1]:.1e} {what}, more than one device array; set config.data.window to fewer scans at a time.")
+    return np.concatenate([[0], ends[:-1]]).astype(np.int32)
+
+
+def draw(key: jax.Array, arrays, num: int, crop: tuple[int, int], rotation: str, mirror: bool) -> dict[str, jax.Array]:
+    """Returns `num` random placements, each an array (num,): scan index, centre y and x in px of the scan, angle, quarter, flip.
+
+    Scans are equally likely, whatever their size. Free angles are a quarter turn 0..3 plus -45..45 degrees, so every
+    placement is in the scan whole; without free rotation centres are such that the crop covers whole pixels.
+    """
+    scan_key, angle_key, quarter_key, flip_key, y_key, x_key = jax.random.split(key, 6)
+    scan = jax.random.randint(scan_key, (num,), 0, arrays["size"].shape[0])
+    turned, free = rotation != "none", rotation == "free"
+    angle = jax.random.uniform(angle_key, (num,), minval=-jnp.pi / 4, maxval=jnp.pi / 4) if free else jnp.zeros((num,))
+    quarter = jax.random.randint(quarter_key, (num,), 0, 4) if turned else jnp.zeros((num,), jnp.int32)
+    flip = jax.random.bernoulli(flip_key, 0.5, (num,)) if mirror else jnp.zeros((num,), bool)
+    odd = quarter % 2 == 1
+    tall = jnp.where(odd, crop[1], crop[0]).astype(jnp.float32)
+    wide = jnp.where(odd, crop[0], crop[1]).astype(jnp.float32)
+    cos, sin = jnp.cos(angle), jnp.abs(jnp.sin(angle))
+    room = arrays["size"][scan].astype(jnp.float32) - jnp.stack([cos * tall + sin * wide, cos * wide + sin * tall], axis=1)
+    room = jnp.maximum(room, 0.0)
+    place = jnp.stack([jax.random.uniform(y_key, (num,)), jax.random.uniform(x_key, (num,))], axis=1)
+    offset = place * room if free else jnp.minimum(jnp.floor(place * (room + 1.0)), room)
+    centre = offset + (arrays["size"][scan] - room) / 2.0 - 0.5
+    return {"scan": scan, "y": centre[:, 0], "x": centre[:, 1], "angle": angle, "quarter": quarter, "flip": flip}
+
+
+def crops(arrays, place, crop: tuple[int, int], height: int, width: int) -> Batch:
+    """Returns `image` float32 (num, height, width, c) in [-1, 1], with `mask` and `label` where the arrays hold them.
+
+    `place` as from `draw`; `crop` is the (height, width) in px of the scan that becomes height x width. Images are
+    bilinear, masks nearest, by the same geometry. Quarter turns and mirrors of a crop are the same samples, bit for bit.
+    """
+    scan = place["scan"]
+    size = arrays["size"][scan].astype(jnp.float32)
+    copy = jnp.stack([arrays["height"][scan], arrays["width"][scan]], axis=1)
+    pitch = (crop[0] / height, crop[1] / width)
+    y, x = _positions(place, copy / size, pitch, height, width)
+    batch = {"image": _bilinear(arrays["pixels"], arrays["offset"][scan], copy, y, x)}
+    if "mask" in arrays:
+        y, x = _positions(place, jnp.ones_like(size), pitch, height, width)
+        row, column = (jnp.floor(value + 0.5).astype(jnp.int32) for value in (y, x))
+        tall, wide = (arrays["size"][scan, axis][:, None, None] for axis in (0, 1))
+        index = jnp.clip(row, 0, tall - 1) * wide + jnp.clip(column, 0, wide - 1)
+        batch["mask"] = arrays["mask"][arrays["mask_offset"][scan][:, None, None] + index]
+    if "label" in arrays:
+        batch["label"] = arrays["label"][scan]
+    return batch
+
+
+def _positions(place, scale, pitch, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+    """Row and column (num, height, width) of every output pixel in a copy that is `scale` (num, 2) times its scan.
+
+    One affine map a crop: the six coefficients are worked out per crop, a pixel costs two multiplications a coordinate.
+    Turns and mirrors enter as signs and zeros of the coefficients, hence exactly.
+    """
+    cos, sin = jnp.cos(place["angle"]), jnp.sin(place["angle"])
+    turn_cos = jnp.array([1.0, 0.0, -1.0, 0.0])[place["quarter"]]
+    turn_sin = jnp.array([0.0, 1.0, 0.0, -1.0])[place["quarter"]]
+    mirror = jnp.where(place["flip"], -1.0, 1.0)
+    whole_cos, whole_sin = cos * turn_cos - sin * turn_sin, sin * turn_cos + cos * turn_sin
+    v, u = jnp.meshgrid(jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2, indexing="ij")
+
+    def position(centre, of_v, of_u, factor):
+        centre, of_v, of_u = (value[:, None, None] for value in ((centre + 0.5) * factor - 0.5, of_v * factor, of_u * factor))
+        return centre + of_v * v + of_u * u
+
+    y = position(place["y"], pitch[0] * whole_cos, pitch[1] * mirror * whole_sin, scale[:, 0])
+    x = position(place["x"], -pitch[0] * whole_sin, pitch[1] * mirror * whole_cos, scale[:, 1])
+    return y, x
+
+
+def _bilinear(pixels, offset, copy, y, x):
+    tall, wide = copy[:, :1, None], copy[:, 1:, None]
+    y = jnp.clip(y, 0.0, (tall - 1).astype(jnp.float32))
+    x = jnp.clip(x, 0.0, (wide - 1).astype(jnp.float32))
+    row = jnp.minimum(y.astype(jnp.int32), jnp.maximum(tall - 2, 0))
+    column = jnp.minimum(x.astype(jnp.int32), jnp.maximum(wide - 2, 0))
+    down, right = y - row, x - column
+    first = offset[:, None, None] + row * wide + column
+    # XLA:CPU would work the index out again for each of the four taps
+    first, down, right = jax.lax.optimization_barrier((first, down, right))
+
+    def channel(values):
+        def at(index):
+            return values.at[index].get(mode="promise_in_bounds")
+
+        upper = at(first) * (1.0 - right) + at(first + 1) * right
+        lower = at(first + wide) * (1.0 - right) + at(first + wide + 1) * right
+        return upper * (1.0 - down) + lower * down
+
+    return jnp.stack([channel(pixels[:, c]) for c in range(pixels.shape[1])], axis=-1)
+
+
+def make_data(config, prepared: Prepared) -> Data:
+    """Returns the `Data` the loop trains on. With `config.data.window` only that many scans are resident at a time.
+
+    A batch is a function of (seed, step); its ids are drawn for the whole batch, so any number of devices sees the same.
+    """
+    data, batch_size = config.data, config.train.batch_size
+    scans = prepared.splits["train"]
+    windowed = 0 < data.window < len(scans)
+
+    def sample(arrays, key, num=batch_size):
+        place = draw(key, arrays, num, prepared.crop, data.rotation, data.mirror)
+        return crops(arrays, place, prepared.crop, data.height, data.width)
+
+    if windowed:
+        refresh = make_refresh(scans, prepared, config)
+        arrays = refresh(None, 0)
+    else:
+        refresh = lambda arrays, step: arrays  # noqa: E731 - the identity, said where it is chosen
+        arrays = jax.tree.map(jnp.asarray, resident(scans, prepared, data))
+
+    def batches(split):
+        chosen, num = prepared.splits[split], config.eval.num_images
+        if not chosen:
+            return
+        held = jax.tree.map(jnp.asarray, resident(chosen, prepared, data))
+        key = jax.random.fold_in(jax.random.key(config.seed), list(prepared.splits).index(split))
+        jitted = jax.jit(sample)
+        for start in range(0, num, batch_size):
+            batch = jitted(held, jax.random.fold_in(key, start))
+            yield {**batch, "valid": jnp.arange(start, start + batch_size) < num}
+
+    return Data(arrays, sample, refresh, batches)
+
+
+def make_refresh(scans: list[Scan], prepared: Prepared, config):
+    """Returns refresh(arrays, step): the resident window of that step, `config.data.window` scans for `window_steps` steps.
+
+    Every pass over the set is a new order drawn from the seed; a last short window is filled from its beginning. Arrays
+    keep their shapes (padded to the largest window possible), so a new window needs no new compilation.
+    """
+    data = config.data
+    per_pass = -(-len(scans) // data.window)
+    if data.window_steps % config.train.steps_per_call:
+        raise DataError(f"config.data.window_steps={data.window_steps} is no multiple of config.train.steps_per_call={config.train.steps_per_call}.")
+
+    def counts(name):
+        each = [resident([scan], prepared, data).get(name, np.zeros(0)).shape[0] for scan in scans]
+        return sum(sorted(each)[-data.window :])
+
+    capacity = {name: counts(name) for name in ("pixels", "mask")}
+
+    def load(window):
+        order = np.random.default_rng([config.seed, window // per_pass]).permutation(len(scans))
+        start = window % per_pass * data.window
+        chosen = [scans[order[i % len(scans)]] for i in range(start, start + data.window)]
+        arrays = resident(chosen, prepared, data)
+        for name in capacity.keys() & arrays.keys():
+            missing = capacity[name] - len(arrays[name])
+            arrays[name] = np.pad(arrays[name], [(0, missing)] + [(0, 0)] * (arrays[name].ndim - 1))
+        return jax.tree.map(jnp.asarray, {**arrays, "window": np.int32(window)})
+
+    def refresh(arrays, step):
+        window = step // data.window_steps
+        return arrays if arrays is not None and int(arrays["window"]) == window else load(window)
+
+    return refresh

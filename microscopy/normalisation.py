@@ -1,0 +1,70 @@
+"""The one map from stored values to [-1, 1] that a data set shares, and the split of scans it is fitted on."""
+
+import dataclasses
+
+import numpy as np
+
+from microscopy.scan import DataError, Scan
+
+PERCENTILES = (0.1, 99.9)
+_MAX_VALUES = 20_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class ValueMap:
+    """`low` becomes -1 and `high` +1, in `unit`; `clipped` is the share of training values outside, at each end.
+
+    `nm_per_pixel` (y, x) is that of a crop's own pixels after its reduction to the training size, None without units.
+    """
+
+    low: float
+    high: float
+    unit: str
+    clipped: tuple[float, float]
+    nm_per_pixel: tuple[float, float] | None = None
+
+    def to_unit(self, values: np.ndarray) -> np.ndarray:
+        """Returns float32 in [-1, 1], clipped."""
+        scaled = (values.astype(np.float64) - self.low) * (2.0 / (self.high - self.low)) - 1.0
+        return np.clip(scaled, -1.0, 1.0).astype(np.float32)
+
+    def from_unit(self, values: np.ndarray) -> np.ndarray:
+        """Returns float32 in `unit` for values in [-1, 1]."""
+        return ((values.astype(np.float64) + 1.0) * ((self.high - self.low) / 2.0) + self.low).astype(np.float32)
+
+
+def fit(scans: list[Scan]) -> ValueMap:
+    """Returns the map of the training scans: their 0.1 and 99.9 percentile over all pixels.
+
+    Beyond 20 million values every k-th is used. DataError where the scans are constant or mix heights and grey levels.
+    """
+    units = sorted({scan.unit for scan in scans})
+    if len(units) > 1:
+        raise DataError(f"the scans mix {' and '.join(units)}: train on one kind at a time.")
+    stride = max(1, -(-sum(scan.pixels.size for scan in scans) // _MAX_VALUES))
+    values = np.concatenate([scan.pixels.reshape(-1)[::stride] for scan in scans])
+    low, high = (float(v) for v in np.percentile(values, PERCENTILES))
+    if not high > low:
+        low, high = float(values.min()), float(values.max())
+    if not high > low:
+        raise DataError(f"all {len(scans)} training scans hold the one value {low}: there is nothing to learn. Check the folder and the margins.")
+    clipped = (float(np.mean(values < low)), float(np.mean(values > high)))
+    return ValueMap(low, high, units[0], clipped)
+
+
+def split(scans: list[Scan], seed: int, held_out: float, test: float) -> dict[str, list[Scan]]:
+    """Returns {"train", "held_out", "test"} -> scans; whole groups, so no crop of a training scan is ever held out.
+
+    Each share is rounded, at least one group where the share is positive and three groups or more exist; fewer groups
+    all train. DataError where nothing is left to train on.
+    """
+    groups = sorted({scan.group or scan.id for scan in scans})
+    order = [groups[i] for i in np.random.default_rng(seed).permutation(len(groups))]
+    counts = [max(1, round(share * len(order))) if share > 0 and len(order) >= 3 else 0 for share in (held_out, test)]
+    if sum(counts) >= len(order):
+        raise DataError(f"config.data.held_out={held_out} and test={test} leave none of {len(order)} scans to train on; lower them.")
+    of_group = {}
+    for place, name in enumerate(order):
+        of_group[name] = "held_out" if place < counts[0] else "test" if place < sum(counts) else "train"
+    parts = {name: [scan for scan in scans if of_group[scan.group or scan.id] == name] for name in ("train", "held_out", "test")}
+    return parts

@@ -1,0 +1,127 @@
+"""Writing generated images to a folder: in chunks by index, resumable, nothing half-written under a final name."""
+
+import dataclasses
+import io
+import json
+import pathlib
+import time
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from microscopy.atomic import write_bytes, write_json
+from microscopy.normalisation import ValueMap
+from microscopy.pictures import encode_png, to_uint8
+from training import checkpoints, workdir as workdirs
+from training.errors import ConfigError, RunError
+from training.signals import Stop
+
+FORMATS = ("png", "tiff", "npy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What `--mode=generate` asks for."""
+
+    num_images: int
+    seed: int
+    output: str
+    format: str = "png"
+    checkpoint: str = "last"
+    stop: Stop = dataclasses.field(default_factory=Stop)
+
+
+def check(request: Request) -> None:
+    """Raises ConfigError for a request that cannot be."""
+    if request.num_images < 1:
+        raise ConfigError(f"--num_images={request.num_images}: ask for at least 1.")
+    if not request.output:
+        raise ConfigError("--output=DIR is missing: the folder the images are written to.")
+    if request.format not in FORMATS:
+        raise ConfigError(f"--format={request.format}: choose {', '.join(FORMATS)}.")
+    if not 0 <= request.seed < 2**32:
+        raise ConfigError(f"--seed={request.seed}: 0 to 4294967295.")
+
+
+def write_images(workdir, request: Request, chunk: Callable[[int], np.ndarray], *, chunk_size: int, step: int) -> int:
+    """Returns how many images were written as `generated_000000.png` ...; those already there are left.
+
+    `chunk(k)` gives images k * chunk_size onwards, (chunk_size, h, w, c) float32 in [-1, 1]. PNG is 8 bit; TIFF and npy
+    are float32, heights in nm where the scans had units, else the scans' grey levels. generation.json says what
+    the folder holds; another request for the same folder is refused, so that no two sets mix.
+    """
+    check(request)
+    value_map = workdirs.read_value_map(workdir)
+    folder = pathlib.Path(request.output)
+    _claim(folder, _facts(workdir, request, value_map, step))
+    paths = [folder / f"generated_{i:06d}.{request.format}" for i in range(request.num_images)]
+    started, written = time.monotonic(), 0
+    with tqdm(total=len(paths), unit="image", desc="generate") as bar:
+        for number, start in enumerate(range(0, len(paths), chunk_size)):
+            missing = [i for i in range(start, min(start + chunk_size, len(paths))) if not paths[i].exists()]
+            if missing and request.stop.signal is None:
+                images = chunk(number)
+                for i in missing:
+                    write_bytes(paths[i], encode(images[i - start], request.format, value_map))
+                written += len(missing)
+            bar.update(min(chunk_size, len(paths) - start) if request.stop.signal is None else 0)
+    seconds = time.monotonic() - started
+    if request.stop.signal is not None:
+        print(f"{folder}: interrupted after {written} images; the same command goes on.")
+    else:
+        there = len(paths) - written
+        print(f"{folder}: {written} images written in {seconds:.1f} s ({written / seconds:.0f} images/s){f', {there} were there' if there else ''}.")
+    return written
+
+
+def encode(image: np.ndarray, kind: str, value_map: ValueMap) -> bytes:
+    """Returns the file content of one image (h, w, c) in [-1, 1]: 8-bit PNG, or float32 TIFF or npy in the map's unit."""
+    image = image[..., 0] if image.shape[-1] == 1 else image
+    if kind == "png":
+        return encode_png(to_uint8(image))
+    values = value_map.from_unit(image)
+    if kind == "npy":
+        return _npy(values)
+    return cv2.imencode(".tiff", values if values.ndim == 2 else values[..., ::-1])[1].tobytes()
+
+
+def _npy(values: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _facts(workdir, request: Request, value_map: ValueMap, step: int) -> dict:
+    return {
+        "workdir": str(workdir),
+        "step": step,
+        "weights_sha256": checkpoints.verify(workdir, step)["sha256"],
+        "seed": request.seed,
+        "format": request.format,
+        "unit": "grey, 8 bit" if request.format == "png" else value_map.unit,
+        "value_at_minus_one": value_map.low,
+        "value_at_plus_one": value_map.high,
+        "nm_per_pixel": value_map.nm_per_pixel,
+    }
+
+
+def _claim(folder: pathlib.Path, facts: dict) -> None:
+    path = folder / "generation.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            old = json.loads(path.read_text())
+            new = json.loads(json.dumps(facts))
+            differing = [name for name in new if name != "workdir" and old.get(name) != new[name]]
+            if differing:
+                name = differing[0]
+                raise ConfigError(
+                    f"--output={folder} holds images of another request: {name} is {old.get(name)} there, {new[name]} now.\nUse another folder."
+                )
+        elif any(folder.glob("generated_*")):
+            raise ConfigError(f"--output={folder} holds generated images without generation.json.\nUse an empty folder.")
+        write_json(path, facts)
+    except (OSError, ValueError) as error:
+        raise RunError(f"--output={folder} cannot be used: {error}.") from error

@@ -1,0 +1,76 @@
+"""lineage.json: the SHA-256 of every scan, its split, and what weights a run was begun from."""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping
+
+from microscopy.atomic import write_json
+from microscopy.scan import Scan
+from training.errors import RunError
+
+
+def record(splits: Mapping[str, list[Scan]], upstream: list[dict]) -> dict:
+    """Returns the lineage as it is written: one entry a scan (id, file, sha256, split) and one a source of weights."""
+    scans = [{"id": scan.id, "file": scan.file, "sha256": scan.sha256, "split": name} for name, part in splits.items() for scan in part]
+    return {"scans": scans, "upstream": upstream}
+
+
+def write(workdir, splits: Mapping[str, list[Scan]], upstream: list[dict]) -> None:
+    """Writes lineage.json at the start, and on a resume compares it.
+
+    RunError where scans changed under the run, where two splits share a scan, and where a scan this run is evaluated
+    on trained the weights it was begun from.
+    """
+    new = record(splits, upstream)
+    _refuse_leaks(new)
+    path = pathlib.Path(workdir) / "lineage.json"
+    if path.exists():
+        old = read(workdir)
+        changed = sorted(_facts(old) ^ _facts(new))
+        if changed:
+            name = changed[0][0]
+            raise RunError(
+                f"{path}: the scans are not those the run was begun with; {len({c[0] for c in changed})} differ, the first is {name}.\n"
+                "Restore the files, or begin anew in another --workdir."
+            )
+        return
+    write_json(path, new)
+
+
+def read(workdir) -> dict:
+    """Returns the lineage of a workdir; RunError where it cannot be read."""
+    path = pathlib.Path(workdir) / "lineage.json"
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}.") from error
+
+
+def _facts(lineage: dict) -> set:
+    return {(scan["id"], scan["sha256"], scan["split"]) for scan in lineage["scans"]}
+
+
+def _refuse_leaks(lineage: dict) -> None:
+    seen: dict[str, str] = {}
+    for scan in lineage["scans"]:
+        other = seen.setdefault(scan["sha256"], scan["split"])
+        if other != scan["split"]:
+            raise RunError(f"{scan['file'] or scan['id']}: the same bytes are in the splits {other} and {scan['split']}.\nDelete the copy.")
+    for source in lineage["upstream"]:
+        for scan in source.get("scans", []):
+            if scan["split"] == "train" and seen.get(scan["sha256"]) in ("held_out", "test"):
+                raise RunError(
+                    f"config.init_from={source['source']}: it was trained on {scan['file'] or scan['id']}, which this run evaluates on "
+                    f"(split {seen[scan['sha256']]}).\nUse the same scans, seed and shares, so that the splits agree."
+                )
+
+
+def of_weights(source: str, step: int, sha256: str, scans: list[dict]) -> dict:
+    """Returns the upstream entry of a run begun from another workdir's weights."""
+    return {"source": source, "step": step, "sha256": sha256, "scans": scans}
+
+
+def sha256_file(path) -> str:
+    """Returns the SHA-256 of a file's bytes."""
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()

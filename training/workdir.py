@@ -1,0 +1,126 @@
+"""What a workdir says of its run: config.json, environment.json, normalisation.json; and when a changed config may go on."""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import time
+
+import jax
+import ml_collections
+
+from microscopy.atomic import write_json
+from microscopy.normalisation import ValueMap
+from training import devices
+from training.errors import ConfigError, RunError
+
+MAY_CHANGE = ("train.num_steps", "train.log_every", "train.preview_every", "train.save_every", "train.eval_every", "train.steps_per_call", "eval")
+"""Fields that decide only how long a run is, what is logged and how it is scored: no parameter's value depends on them."""
+
+
+def plain(config) -> dict:
+    """Returns the config as JSON would give it back: dicts, lists, numbers, strings."""
+    return json.loads(json.dumps(config.to_dict(), default=list))
+
+
+def flat(config: dict, prefix: str = "") -> dict:
+    """Returns {"a.b": value} for nested dicts."""
+    out = {}
+    for name, value in config.items():
+        out.update(flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
+    return out
+
+
+def refuse_drift(workdir, config) -> None:
+    """Raises ConfigError with a readable diff when the workdir was begun with another config; run length and logging may differ."""
+    path = pathlib.Path(workdir) / "config.json"
+    if not path.exists():
+        return
+    old, new = flat(_read(path)), flat(plain(config))
+    names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    names = [name for name in names if not any(name == free or name.startswith(f"{free}.") for free in MAY_CHANGE)]
+    if names:
+        lines = [f"  config.{name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} now" for name in names[:2]]
+        more = f" (and {len(names) - 2} more)" if len(names) > 2 else ""
+        raise ConfigError(
+            f"{workdir} was begun with another config; {len(names)} field{'s differ' if len(names) > 1 else ' differs'}{more}:\n"
+            + "\n".join(lines)
+            + "\nGive the old values to go on, or another --workdir to begin anew."
+        )
+
+
+def read_config(workdir) -> ml_collections.ConfigDict:
+    """Returns the config a workdir was trained with; RunError where there is none."""
+    path = pathlib.Path(workdir) / "config.json"
+    if not path.is_file():
+        raise RunError(f"{path}: not found, so {workdir} is not the workdir of a run.\nTrain first: python main.py --config=... --workdir={workdir}")
+    config = ml_collections.ConfigDict(_tuples(_read(path)))
+    return config.lock()
+
+
+def _tuples(value):
+    if isinstance(value, dict):
+        return {name: _tuples(item) for name, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _read(path):
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}.\nRestore it from a backup, or use another --workdir.") from error
+
+
+def describe(workdir, config, value_map: ValueMap) -> None:
+    """Writes config.json, normalisation.json and, with one entry a start, environment.json."""
+    folder = pathlib.Path(workdir)
+    write_json(folder / "config.json", plain(config))
+    write_json(folder / "normalisation.json", value_map.__dict__)
+    path = folder / "environment.json"
+    starts = _read(path)["starts"] if path.exists() else []
+    write_json(path, {"starts": [*starts, environment()]})
+
+
+def read_value_map(workdir) -> ValueMap:
+    """Returns the map between [-1, 1] and the scans' own values; RunError where the workdir has none."""
+    path = pathlib.Path(workdir) / "normalisation.json"
+    if not path.is_file():
+        raise RunError(f"{path}: not found; {workdir} is not the workdir of a run.")
+    return ValueMap(**_tuples(_read(path)))
+
+
+def environment() -> dict:
+    """Returns versions, devices, host, time and the source's git commit ("unknown" outside a checkout)."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python", "ml-collections")
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in packages},
+        "devices": devices.describe(),
+        "processes": jax.process_count(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "commit": commit(),
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def commit() -> str:
+    """Returns the git commit of the source, with "+" when files differ from it; "unknown" outside a checkout."""
+    here = pathlib.Path(__file__).resolve().parent
+
+    def git(*words):
+        return subprocess.run(("git", *words), cwd=here, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
