@@ -1,0 +1,32 @@
+"""The same strict surroundings for every test: two virtual CPU devices, no silent rank promotion, a compilation cache.
+
+Child processes that tests start inherit all but the rank promotion. Set before jax is imported, because jax reads them then.
+"""
+
+import os
+import pathlib
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TWO_DEVICES = "--xla_force_host_platform_device_count=2"
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if TWO_DEVICES.partition("=")[0] not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {TWO_DEVICES}".strip()
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> pathlib.Path:
+    """Returns the folder of the public test sets (docs/data.md); skips where there is none, fails where the one named is missing."""
+    named = os.environ.get("SCANFORGE_TEST_DATA")
+    folder = pathlib.Path(named) if named else ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        (pytest.fail if named else pytest.skip)(f"no public test sets at {folder}: see docs/data.md, or set SCANFORGE_TEST_DATA")
+    return folder
