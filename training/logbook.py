@@ -74,7 +74,8 @@ def _finite(step: int, scalars: Mapping[str, Any]) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _writing(path: pathlib.Path) -> Iterator[None]:
+def writing(path: pathlib.Path) -> Iterator[None]:
+    """`with writing(path):` turns an OSError inside (disk full, no permission) into a RunError that names `path`."""
     try:
         yield
     except OSError as error:
@@ -86,7 +87,7 @@ def _writing(path: pathlib.Path) -> Iterator[None]:
 class Logbook:
     """What a run leaves in its workdir; made by `open_logbook`. On hosts that are not primary every method writes nothing.
 
-    `events` is the TensorBoard writer and `bar` the tqdm bar, None where there is none.
+    `events` is the TensorBoard file and `bar` the tqdm bar, None where there is none.
     """
 
     workdir: pathlib.Path
@@ -140,7 +141,7 @@ class Logbook:
             return
         seconds, path = self.wall_clock(), self.workdir / "metrics.jsonl"
         line = json.dumps({"step": int(step), "time": seconds} | values, allow_nan=False) + "\n"
-        with _writing(path), open(path, "ab") as file:
+        with writing(path), open(path, "ab") as file:
             file.write(line.encode())
         self._board(tensorboard.add_scalars, step, seconds, values)
         self.latest = values
@@ -153,7 +154,7 @@ class Logbook:
         if not self.primary:
             return
         path = self.workdir / name / f"step_{step:08d}.png"
-        with _writing(path):
+        with writing(path):
             pictures.write_png(path, picture)
         self._board(tensorboard.add_picture, step, self.wall_clock(), name, picture, path.read_bytes())
 
@@ -177,7 +178,7 @@ class Logbook:
         value |= {"parameters_sha256": parameters_sha256} if parameters_sha256 else {}
         path = self.workdir / "status.json"
         try:
-            with _writing(path):
+            with writing(path):
                 atomic.write_json(path, value)
         except RunError as refusal:
             if state != "failed":
@@ -225,7 +226,7 @@ def open_logbook(
     logbook = Logbook(workdir, num_steps, batch_size, primary, Clock(clock, step), wall_clock, stream)
     if not primary:
         return logbook
-    with _writing(workdir):
+    with writing(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         cut(workdir / "metrics.jsonl", step)
     try:

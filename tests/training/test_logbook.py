@@ -242,7 +242,7 @@ def test_on_a_terminal_a_bar_with_speed_and_scalars(opened, tmp_path):
 
 def test_no_bar_without_tqdm_and_no_events_without_tensorboardx(opened, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    monkeypatch.setitem(sys.modules, "tensorboardX.event_file_writer", None)
+    monkeypatch.setitem(sys.modules, "tensorboardX.proto.event_pb2", None)
     book = opened(tmp_path, stream=Terminal())
     book.log(1, {"loss": 1.0})
     book.picture("samples", 1, np.zeros((4, 4), np.uint8))
