@@ -5,12 +5,15 @@ training resolution. Its blur lies between those of an area and of a triangle fi
 touches the full scan again. Where a crop is not reduced the copy is the scan, and whole-pixel crops are exact.
 """
 
+import pathlib
+
 import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from microscopy.preparation import Prepared
+from microscopy import atomic, pictures
+from microscopy.preparation import Prepared, prepare
 from microscopy.scan import DataError, Scan
 from training.task import Batch, Data
 
@@ -117,7 +120,8 @@ def _positions(place, scale, pitch, height: int, width: int) -> tuple[jax.Array,
     turn_sin = jnp.array([0.0, 1.0, 0.0, -1.0])[place["quarter"]]
     mirror = jnp.where(place["flip"], -1.0, 1.0)
     whole_cos, whole_sin = cos * turn_cos - sin * turn_sin, sin * turn_cos + cos * turn_sin
-    v, u = jnp.meshgrid(jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2, indexing="ij")
+    v = (jnp.arange(height) - (height - 1) / 2)[None, :, None]
+    u = (jnp.arange(width) - (width - 1) / 2)[None, None, :]
 
     def position(centre, of_v, of_u, factor):
         centre, of_v, of_u = (value[:, None, None] for value in ((centre + 0.5) * factor - 0.5, of_v * factor, of_u * factor))
@@ -216,3 +220,37 @@ def make_refresh(scans: list[Scan], prepared: Prepared, config):
         return arrays if arrays is not None and int(arrays["window"]) == window else load(window)
 
     return refresh
+
+
+def inspect(config, workdir=None) -> list[dict]:
+    """Returns and prints what `config` would train on, one object a scan and one a refused file; nothing is trained.
+
+    With a workdir, inspect.json holds the objects and inspect_crops.png sixteen training crops as the network sees them.
+    """
+    prepared = prepare(config)
+    split_of = {scan.id: name for name, part in prepared.splits.items() for scan in part}
+    rows = [{"id": name, **facts, "split": split_of[name], "refused": None} for name, facts in prepared.facts.items()]
+    rows += [{"id": None, "file": refused.file, "split": None, "refused": refused.reason} for refused in prepared.refused]
+    for row in rows:
+        print(_line(row))
+    counts = ", ".join(f"{len(part)} {name.replace('_', ' ')}" for name, part in prepared.splits.items())
+    crop = f"crops {prepared.crop[1]} x {prepared.crop[0]} px to {config.data.width} x {config.data.height}"
+    print(f"{counts}, {len(prepared.refused)} refused; {crop}; {prepared.value_map.low:.4g} .. {prepared.value_map.high:.4g} to -1 .. 1.")
+    if workdir:
+        folder = pathlib.Path(workdir)
+        folder.mkdir(parents=True, exist_ok=True)
+        data = make_data(config, prepared)
+        batch = jax.jit(data.sample, static_argnums=2)(data.arrays, jax.random.key(config.seed), 16)
+        pictures.write_png(folder / "inspect_crops.png", pictures.grid(pictures.to_uint8(np.asarray(batch["image"]))))
+        atomic.write_json(folder / "inspect.json", rows)
+        print(f"{folder / 'inspect.json'} and {folder / 'inspect_crops.png'} written.")
+    return rows
+
+
+def _line(row: dict) -> str:
+    if row["refused"]:
+        return f"refused   {row['file']}: {row['refused']}"
+    scale = f"{row['nm_per_pixel'][1]:.4g} nm/px" if row["nm_per_pixel"] else "no scale"
+    values = f"{row['min']:.4g} .. {row['max']:.4g}, mean {row['mean']:.4g} {row['unit']}"
+    shape = f"{row['shape'][1]} x {row['shape'][0]}"
+    return f"{row['split']:9} {row['id']}  {shape} {row['dtype']}, {scale}, {values}, levelling {row['levelling']['method']}"

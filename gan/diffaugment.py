@@ -21,9 +21,8 @@ def colour(key: jax.Array, image: jax.Array) -> jax.Array:
 def translation(key: jax.Array, image: jax.Array, ratio: float = 0.125) -> jax.Array:
     """Returns images shifted by up to `ratio` of their height and width in whole pixels; what enters is zero."""
     b, h, w, c = image.shape
-    reach = jnp.array([int(h * ratio + 0.5), int(w * ratio + 0.5)])
-    start = jax.random.randint(key, (b, 2), 0, 2 * reach + 1)
     margin_y, margin_x = int(h * ratio + 0.5), int(w * ratio + 0.5)
+    start = jax.random.randint(key, (b, 2), 0, jnp.array([[2 * margin_y + 1, 2 * margin_x + 1]]))
     padded = jnp.pad(image, ((0, 0), (margin_y, margin_y), (margin_x, margin_x), (0, 0)))
     return jax.vmap(lambda one, at: jax.lax.dynamic_slice(one, (at[0], at[1], 0), (h, w, c)))(padded, start)
 

@@ -16,13 +16,17 @@ ROTATIONS = ("free", "quarter", "none")
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """Levelled scans by split, the map to [-1, 1], the crop (height, width) in px of a scan, and the refused files."""
+    """Levelled scans by split, the map to [-1, 1], the crop (height, width) in px of a scan, and the refused files.
+
+    `facts` holds, by scan id, what was read and done: file, channel, shape, nm_per_pixel, unit, min, max and mean as
+    stored, and the levelling's record.
+    """
 
     splits: Mapping[str, list[Scan]]
     value_map: ValueMap
     crop: tuple[int, int]
     refused: list[Refused]
-    levelling: Mapping[str, Mapping]
+    facts: Mapping[str, Mapping]
 
 
 def load_scans(data) -> tuple[list[Scan], list[Refused]]:
@@ -54,12 +58,11 @@ def prepare(config) -> Prepared:
     scans, refused = load_scans(data)
     if not scans:
         raise DataError(f"config.data.source={data.source}: no scan is left to train on ({len(refused)} refused).")
-    records, levelled = {}, []
+    facts, levelled = {}, []
     for scan in scans:
-        pixels = _to_channels(scan, data.channels)
         method = data.levelling if data.levelling != "auto" else "plane+rows" if scan.unit == "nm" else "none"
-        if method != "none":
-            pixels, records[scan.id] = levelling.level(pixels, method)
+        pixels, record = levelling.level(_to_channels(scan, data.channels), method)
+        facts[scan.id] = _facts(scan, method, record)
         levelled.append(dataclasses.replace(scan, pixels=pixels))
     crop = crop_size(levelled, data)
     splits = normalisation.split(levelled, config.seed, data.held_out, data.test)
@@ -67,7 +70,23 @@ def prepare(config) -> Prepared:
     scale = levelled[0].nm_per_pixel
     if scale:
         value_map = dataclasses.replace(value_map, nm_per_pixel=(scale[0] * crop[0] / data.height, scale[1] * crop[1] / data.width))
-    return Prepared(splits, value_map, crop, refused, records)
+    return Prepared(splits, value_map, crop, refused, facts)
+
+
+def _facts(scan: Scan, method: str, record: Mapping) -> dict:
+    low, high, mean = (float(f(scan.pixels)) for f in (np.min, np.max, np.mean))
+    return {
+        "file": scan.file,
+        "channel": scan.channel,
+        "shape": list(scan.pixels.shape),
+        "dtype": str(scan.pixels.dtype),
+        "nm_per_pixel": list(scan.nm_per_pixel) if scan.nm_per_pixel else None,
+        "unit": scan.unit,
+        "min": low,
+        "max": high,
+        "mean": mean,
+        "levelling": {"method": method, **record},
+    }
 
 
 def _to_channels(scan: Scan, channels: int) -> np.ndarray:
@@ -96,7 +115,7 @@ def crop_size(scans: list[Scan], data) -> tuple[int, int]:
     small = [
         f"{scan.file or scan.id} ({scan.pixels.shape[1]}x{scan.pixels.shape[0]})"
         for scan in scans
-        if (min(scan.pixels.shape[:2]) < math.floor(need) if need else scan.pixels.shape[0] < crop[0] or scan.pixels.shape[1] < crop[1])
+        if (min(scan.pixels.shape[:2]) < need - 1e-6 if need else scan.pixels.shape[0] < crop[0] or scan.pixels.shape[1] < crop[1])
     ]
     if small or min(crop) < 1:
         raise DataError(

@@ -157,8 +157,7 @@ def restore(workdir, step: int, like):
         )
     folder = pathlib.Path(workdir).resolve() / "checkpoints" / str(step) / "state"
     targets = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None)) for name, leaf in wanted.items()}
-    with ocp.StandardCheckpointer() as checkpointer:
-        found = checkpointer.restore(folder, targets)
+    found = _read(folder, targets)
     state = jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted])
     if sha256(state) != manifest["sha256"]:
         raise RunError(f"checkpoint {step} is damaged: {folder} restores to other values than were saved.")
@@ -220,8 +219,12 @@ def restore_arrays(workdir, which: str = "last") -> dict[str, np.ndarray]:
     arrays = verify(workdir, step)["arrays"]
     folder = pathlib.Path(workdir).resolve() / "checkpoints" / str(step) / "state"
     targets = {name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype)) for name, (dtype, shape) in arrays.items()}
+    return {name: np.asarray(leaf) for name, leaf in _read(folder, targets).items()}
+
+
+def _read(folder: pathlib.Path, targets: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
     with ocp.StandardCheckpointer() as checkpointer:
-        return {name: np.asarray(leaf) for name, leaf in checkpointer.restore(folder, targets).items()}
+        return checkpointer.restore(folder, targets)
 
 
 def take(imported: dict[str, np.ndarray], prefix: str, like):

@@ -1,0 +1,132 @@
+"""The networks against plain XLA operations, closed forms and the published sizes."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from gan.networks import Discriminator, Generator, Upsample, transposed_convolution
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+@pytest.mark.parametrize("size", [3, 4, 5, 6])
+@pytest.mark.parametrize("shape", [(2, 3, 5, 4, 6), (1, 1, 1, 2, 3)])
+def test_transposed_convolution_and_its_gradients_equal_the_plain_form(size, shape):
+    b, h, w, ci, co = shape
+    x_key, k_key, c_key = jax.random.split(jax.random.key(size), 3)
+    x, kernel = jax.random.normal(x_key, (b, h, w, ci)), jax.random.normal(k_key, (size, size, ci, co))
+    cotangent = jax.random.normal(c_key, (b, 2 * h, 2 * w, co))
+    plain, pull_plain = jax.vjp(lambda x, k: lax.conv_transpose(x, k, (2, 2), "SAME", dimension_numbers=LAYOUT), x, kernel)
+    ours, pull_ours = jax.vjp(transposed_convolution, x, kernel)
+    np.testing.assert_allclose(ours, plain, rtol=1e-6, atol=1e-6)
+    for mine, theirs in zip(pull_ours(cotangent), pull_plain(cotangent), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=2e-5, atol=2e-5)
+
+
+def test_transposed_convolution_is_a_scatter_of_kernels():
+    """By hand: every input value adds its kernel at twice its place, shifted by ceil(k / 2) - k + 1."""
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(1, 3, 4, 2)), rng.normal(size=(5, 5, 2, 3))
+    wanted = np.zeros((1, 6, 8, 3))
+    for i, j, ky, kx in np.ndindex(3, 4, 5, 5):
+        y, z = 2 * i + 3 - ky, 2 * j + 3 - kx
+        if 0 <= y < 6 and 0 <= z < 8:
+            wanted[0, y, z] += x[0, i, j] @ kernel[ky, kx]
+    np.testing.assert_allclose(transposed_convolution(jnp.array(x, jnp.float32), jnp.array(kernel, jnp.float32)), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("size", "base", "gigaflops"), [(32, 256, 1.26), (48, 256, 2.83), (64, 256, 5.03), (96, 128, 2.83), (128, 128, 5.03)])
+def test_published_sizes(size, base, gigaflops):
+    """Widths 8n-4n-2n-n on a grid of size/16: parameter shapes and the arithmetic of the four transposed convolutions."""
+    generator = Generator(size, size, 1, base)
+    made = jax.eval_shape(lambda key: generator.init(key, jnp.zeros((1, 100)), train=True), jax.random.key(0))["params"]
+    kernels = [made[f"Upsample_{i}"]["kernel"].shape for i in range(4)]
+    assert kernels == [(5, 5, 8 * base, 4 * base), (5, 5, 4 * base, 2 * base), (5, 5, 2 * base, base), (5, 5, base, 1)]
+    assert made["Dense_0"]["kernel"].shape == (100, (size // 16) ** 2 * 8 * base)
+    flops = sum(2 * np.prod(kernel) * (size // 16 * 2**i) ** 2 for i, kernel in enumerate(kernels))
+    assert flops / 1e9 == pytest.approx(gigaflops, rel=0.02)
+
+
+@pytest.mark.parametrize("resize", [False, True])
+@pytest.mark.parametrize(("height", "width", "channels"), [(32, 32, 1), (32, 64, 3), (48, 16, 1)])
+def test_shapes_and_range_for_any_height_and_width(resize, height, width, channels):
+    generator = Generator(height, width, channels, 2, resize_convolution=resize)
+    noise = jax.random.normal(jax.random.key(1), (3, 8))
+    variables = generator.init(jax.random.key(0), noise, train=True)
+    image, _ = generator.apply(variables, noise, train=True, mutable=["batch_stats"])
+    assert image.shape == (3, height, width, channels) and image.dtype == jnp.float32
+    assert np.abs(image).max() <= 1 and np.std(image) > 0
+    judged, _ = Discriminator(2).init_with_output({"params": jax.random.key(2)}, image, train=False, mutable=True)
+    assert judged.shape == (3,) and judged.dtype == jnp.float32
+
+
+def test_resize_upsampling_repeats_pixels_before_its_convolution():
+    layer = Upsample(2, 3, True, False, jnp.float32)
+    x = jax.random.normal(jax.random.key(0), (1, 4, 4, 2))
+    variables = layer.init(jax.random.key(1), x)
+    identity = jnp.zeros((3, 3, 2, 2)).at[1, 1].set(jnp.eye(2))
+    variables = {"params": {"Conv_0": {"kernel": identity}}} | {name: v for name, v in variables.items() if name != "params"}
+    np.testing.assert_array_equal(layer.apply(variables, x), np.kron(x, np.ones((1, 2, 2, 1))))
+
+
+def test_bfloat16_stays_near_float32():
+    noise = jax.random.normal(jax.random.key(1), (4, 8))
+    wide = Generator(32, 32, 1, 4)
+    variables = wide.init(jax.random.key(0), noise, train=True)
+    exact, _ = wide.apply(variables, noise, train=True, mutable=["batch_stats"])
+    coarse, _ = wide.clone(dtype=jnp.bfloat16).apply(variables, noise, train=True, mutable=["batch_stats"])
+    assert coarse.dtype == jnp.float32
+    assert 0 < float(jnp.abs(exact - coarse).max()) < 0.05
+
+
+def test_dropout_zeroes_or_scales_and_only_in_training():
+    image = jax.random.normal(jax.random.key(0), (4, 32, 32, 1))
+    network = Discriminator(4, dropout=0.5, norm="none")
+    params = network.init(jax.random.key(1), image, train=False)
+    quiet = network.apply(params, image, train=False)
+    np.testing.assert_array_equal(quiet, network.clone(dropout=0.0).apply(params, image, train=True))
+    loud = [network.apply(params, image, train=True, rngs={"dropout": jax.random.key(k)}) for k in (0, 0, 1)]
+    np.testing.assert_array_equal(loud[0], loud[1])
+    assert np.abs(loud[0] - loud[2]).max() > 0
+
+
+def test_batch_norm_uses_the_batch_it_is_given():
+    """A brighter, more contrasty copy of a batch gives the same logits once the first, unnormalised block is linear."""
+    network = Discriminator(4, leak=1.0, dropout=0.0)
+    image = jax.random.normal(jax.random.key(0), (8, 32, 32, 1))
+    variables = network.init(jax.random.key(1), image, train=False)
+    plain, _ = network.apply(variables, image, train=False, mutable=["batch_stats"])
+    scaled, _ = network.apply(variables, 3.0 * image, train=False, mutable=["batch_stats"])
+    np.testing.assert_allclose(plain, scaled, rtol=0.05, atol=1e-3)
+
+
+def test_spectral_norm_bounds_every_layer_by_one():
+    """After power iteration each used kernel, as a matrix (fan-in, features), has largest singular value 1 (NumPy SVD)."""
+    image = jax.random.normal(jax.random.key(0), (4, 32, 32, 1))
+    network = Discriminator(2, dropout=0.0, norm="spectral")
+    variables = network.init(jax.random.key(1), image, train=False, update_stats=True)
+    params, stats = variables["params"], variables["batch_stats"]
+    for _ in range(60):
+        _, changed = network.apply({"params": params, "batch_stats": stats}, image, train=False, update_stats=True, mutable=["batch_stats"])
+        stats = changed["batch_stats"]
+    flat = {"/".join(k): v for k, v in _flatten(stats).items()}
+    sigmas = {name: float(value) for name, value in flat.items() if name.endswith("sigma")}
+    assert len(sigmas) == 5
+    for block in range(4):
+        kernel = np.asarray(params[f"conv{block}"]["kernel"]).reshape(-1, 2 * 2**block)
+        sigma = next(value for name, value in sigmas.items() if f"conv{block}" in name)
+        assert sigma == pytest.approx(np.linalg.svd(kernel, compute_uv=False)[0], rel=2e-2)
+
+
+def _flatten(tree, path=()):
+    if not isinstance(tree, dict):
+        return {path: tree}
+    return {key: value for name, item in tree.items() for key, value in _flatten(item, (*path, name)).items()}
+
+
+def test_leaky_slope_is_as_given():
+    assert float(nn.leaky_relu(jnp.array(-1.0), 0.01)) == pytest.approx(-0.01)
+    assert Generator(32, 32, 1, 2).leak == Discriminator(2).leak == 0.01
