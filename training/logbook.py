@@ -243,5 +243,5 @@ def _bar(step: int, num_steps: int, stream: TextIO):
         from tqdm import tqdm
     except ImportError:
         return None
-    layout = "{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt}{postfix}"
+    layout = "{percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt}{postfix}"
     return tqdm(initial=step, total=num_steps, file=stream, bar_format=layout, dynamic_ncols=True)
