@@ -81,7 +81,7 @@ def data(size: int) -> ml_collections.ConfigDict:
             "crop": 0,  # px of a scan along the longer side; 0: min(256, what fits at every angle)
             "rotation": "free",  # free, quarter or none
             "mirror": True,
-            "levelling": "auto",  # auto (plane+rows for heights), none, plane, plane+rows
+            "levelling": "auto",  # auto (plane+backgrounds for heights, none for photographs), none, plane, plane+rows, plane+backgrounds
             "held_out": 0.1,  # shares of scans, split before any crop
             "test": 0.1,
             "margins": (0, 0, 0, 0),  # top, right, bottom, left px cut off, for info bars

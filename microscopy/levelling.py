@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from microscopy.particles import otsu_mask
 from microscopy.scan import DataError
 
-METHODS = ("none", "plane", "plane+rows")
+METHODS = ("none", "plane", "plane+rows", "plane+backgrounds")
 
 
 def plane(height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -33,11 +34,31 @@ def row_medians(height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return height - medians[:, None], medians
 
 
+def row_backgrounds(height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (height minus each row's median over the pixels below Otsu's threshold, float64 (h, w); those medians, (h)).
+
+    Particles are left out of their rows, so none is dug out; the threshold is found twice, the second time on the rows
+    already levelled. Otsu's threshold is of the Gaussian-smoothed map (`particles.otsu_mask`). A row with less than a
+    twentieth of its pixels below it takes a value interpolated between its neighbours'.
+    """
+    height = height.astype(np.float64)
+    rows, medians = np.arange(len(height)), np.zeros(len(height))
+    for _ in range(2):
+        below = ~otsu_mask(height - medians[:, None])
+        enough = below.mean(1) >= 0.05
+        if not enough.any():
+            break
+        found = np.array([np.median(height[row][below[row]]) for row in rows[enough]])
+        medians = np.interp(rows, rows[enough], found)
+    return height - medians[:, None], medians
+
+
 def level(height: np.ndarray, method: str) -> tuple[np.ndarray, dict]:
-    """Returns (levelled float32 (h, w), record) by "none", "plane" (least squares) or "plane+rows" (then row medians).
+    """Returns (levelled float32 (h, w), record) by "none", "plane" (least squares), "plane+rows" (then row
+    medians) or "plane+backgrounds" (then row backgrounds).
 
     The record is plain JSON: `method`, and as applied `offset`, `slope_y`, `slope_x` (height units, per pixel) and
-    `row_medians_rms`. Raises DataError for an unknown method, another shape, or a height that is not finite.
+    `row_shifts_rms`. Raises DataError for an unknown method, another shape, or a height that is not finite.
     """
     if method not in METHODS:
         raise DataError(f"levelling method {method!r}: choose one of {', '.join(METHODS)}.")
@@ -49,7 +70,7 @@ def level(height: np.ndarray, method: str) -> tuple[np.ndarray, dict]:
     if method != "none":
         height, (offset, slope_y, slope_x) = plane(height)
         record |= {"offset": float(offset), "slope_y": float(slope_y), "slope_x": float(slope_x)}
-    if method == "plane+rows":
-        height, medians = row_medians(height)
-        record["row_medians_rms"] = float(np.sqrt(np.mean(medians**2)))
+    if method in ("plane+rows", "plane+backgrounds"):
+        height, shifts = (row_medians if method == "plane+rows" else row_backgrounds)(height)
+        record["row_shifts_rms"] = float(np.sqrt(np.mean(shifts**2)))
     return height.astype(np.float32), record

@@ -60,9 +60,11 @@ def prepare(config) -> Prepared:
         raise DataError(f"config.data.source={data.source}: no scan is left to train on ({len(refused)} refused).")
     facts, levelled = {}, []
     for scan in scans:
-        method = data.levelling if data.levelling != "auto" else "plane+rows" if scan.unit == "nm" else "none"
-        pixels, record = levelling.level(_to_channels(scan, data.channels), method)
-        facts[scan.id] = _facts(scan, method, record)
+        method = data.levelling if data.levelling != "auto" else "plane+backgrounds" if scan.unit == "nm" else "none"
+        pixels, record = _to_channels(scan, data.channels), {"method": method}
+        if method != "none":  # photographs keep their stored type
+            pixels, record = levelling.level(pixels, method)
+        facts[scan.id] = _facts(scan, record)
         levelled.append(dataclasses.replace(scan, pixels=pixels))
     crop = crop_size(levelled, data)
     splits = normalisation.split(levelled, config.seed, data.held_out, data.test)
@@ -73,7 +75,7 @@ def prepare(config) -> Prepared:
     return Prepared(splits, value_map, crop, refused, facts)
 
 
-def _facts(scan: Scan, method: str, record: Mapping) -> dict:
+def _facts(scan: Scan, record: Mapping) -> dict:
     low, high, mean = (float(f(scan.pixels)) for f in (np.min, np.max, np.mean))
     return {
         "file": scan.file,
@@ -85,7 +87,7 @@ def _facts(scan: Scan, method: str, record: Mapping) -> dict:
         "min": low,
         "max": high,
         "mean": mean,
-        "levelling": {"method": method, **record},
+        "levelling": dict(record),
     }
 
 
