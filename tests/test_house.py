@@ -189,12 +189,12 @@ def check_docstrings(path, source):
 
 
 def check_arguments(path, source):
-    """No argument is called `rng` (a jax key is `key`) and no named function takes a `**` catch-all."""
+    """No argument is called `rng` (a jax key is `key`) and no public function takes a `**` catch-all, tests excepted."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.arg) and node.arg == "rng":
             found.append(offence(path, source, node.lineno, "call it key"))
-        if isinstance(node, ast.FunctionDef) and node.args.kwarg:
+        if isinstance(node, ast.FunctionDef) and node.args.kwarg and not node.name.startswith("_") and house(path) != "tests":
             found.append(offence(path, source, node.lineno, "name the arguments, no ** catch-all"))
     return found
 
@@ -258,7 +258,7 @@ BROKEN = [
     (check_foreign, "tests/x.py", "from jax._src import core", 1),
     (check_foreign, "metrics/x.py", "import numpy as np\nnp.load('a.npz', allow_pickle=True)", 2),
     (check_pinned_imports, "gan/x.py", "import jax\nimport pandas as pd", 2),
-    (check_pinned_imports, "gan/x.py", "import scipy.linalg", 1),
+    (check_pinned_imports, "gan/x.py", "import packaging.markers", 1),
     (check_pinned_imports, "tools/x.py", "import torch", 1),
     (check_pinned_imports, "configs/x.py", "import jax", 1),
     (check_sizes, "gan/x.py", "\n\ndef f():\n" + "    1\n" * 60, 3),
@@ -292,7 +292,7 @@ SOUND = [
     (check_pinned_imports, "tests/x.py", "import os.path, cv2, scipy.ndimage, skimage.measure, orbax.checkpoint"),
     (check_sizes, "gan/x.py", "def f():\n" + "    1\n" * 59 + "\n" * 260),
     (check_docstrings, "gan/x.py", "def _f():\n    return 1\nclass A:\n    '''One.'''\n    def setup(self):\n        pass"),
-    (check_arguments, "gan/x.py", "rng = np.random.default_rng(0)\nmodel.apply(x, rngs=rng)"),
+    (check_arguments, "gan/x.py", "rng = np.random.default_rng(0)\nmodel.apply(x, rngs=rng)\ndef _f(**of): pass"),
     (check_makers, "gan/x.py", "def make_a(f):\n    def b():\n        return 1\n    return jax.jit(b), f"),
     (check_names, "metrics/statistics.py", "import utils"),
     (check_paths, "docs/x.md", "`../shared/data`, a/work/b, https://x.org/tmp/y, $HOME/scans"),

@@ -17,9 +17,11 @@ def test_links_between_pages_lead_somewhere():
 
 
 def test_the_documented_selection_gives_the_53_bright_round_images(real_data, tmp_path, monkeypatch):
-    (code,) = re.findall(r"python - <<'END'\n(.*?)END\n", (ROOT / "docs" / "data.md").read_text(), re.DOTALL)
+    page = (ROOT / "docs" / "data.md").read_text()
+    (code,) = re.findall(r"python - <<'END'\n(.*?)END\n", page, re.DOTALL)
     monkeypatch.setenv("SCANFORGE_TEST_DATA", str(real_data))
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60)
     names = (tmp_path / "runs" / "bright_round.txt").read_text().splitlines()
     assert len(names) == len(set(names)) == 53
+    assert names == re.findall(r"^[0-9a-f]{10}$", page, re.MULTILINE)
     assert all((real_data / "np-emps" / "images" / f"{name}.png").is_file() for name in names)
