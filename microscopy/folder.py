@@ -1,0 +1,229 @@
+"""Scans from a folder of image files."""
+
+import dataclasses
+import difflib
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from microscopy.formats import SUFFIXES, decode_image, read_content, why
+from microscopy.masks import as_instances, read_mask
+from microscopy.scan import DataError, Refused, Scan
+
+
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    max_pixels: int
+    margins: tuple[int, int, int, int]
+    nm_per_pixel: tuple[float, float] | None
+
+
+def read_folder(
+    path: str | os.PathLike,
+    *,
+    max_pixels: int,
+    margins: tuple[int, int, int, int] = (0, 0, 0, 0),
+    nm_per_pixel: float | tuple[float, float] | None = None,
+    masks: str | os.PathLike | None = None,
+    select: str | os.PathLike | None = None,
+    skip_bad: bool = False,
+) -> tuple[list[Scan], list[Refused]]:
+    """Returns the folder's images as Scans sorted by id, and the files refused (none unless `skip_bad`).
+
+    Which files: the images in the folder itself (id = stem, no label), and those one level of sub-folders down, whose
+    name is the class label (id = "label/stem"). Deeper levels, hidden files, folders called `masks` and files without
+    an image suffix are passed over. A folder with `images/` (or `image/`) inside stands for that one.
+
+    `masks`: a folder with a mask of the same stem (or "label/stem") for some or all images; None looks for `masks/`
+    inside the folder, inside a class folder, then beside the folder; "" reads none. Masks are read by `read_mask` and
+    become int32 instance maps by `as_instances`: numbered ones stay as stored, binary ones are split into connected regions.
+    `margins` (top, right, bottom, left, px) are cut from image and mask (info bars). `nm_per_pixel`: one number or (y, x).
+    `select`: a text file with one id or stem a line (empty lines and those that start with # are passed over); only these are read.
+    Scans have unit "grey", and the SHA-256 of the file's bytes.
+
+    Raises DataError, naming the file, for the first image or mask that cannot be read, two images with one id, and a
+    mask of another size; with `skip_bad` these are returned as Refused. A folder that is missing, no folder, or
+    without one readable image, an unknown id in `select`, masks of which none fits, wrong `margins` or `nm_per_pixel`: always DataError.
+    """
+    options = _Options(max_pixels, _checked_margins(margins), checked_scale(nm_per_pixel))
+    root = _image_root(existing_folder(path))
+    images = _listing(root)
+    if not images:
+        raise DataError(f"{root}: holds no image{_suffixes_found(root)}; give a folder of PNG, JPEG, TIFF or NPY files")
+    mask_files = _mask_files(root, masks, images)
+    if select is not None:
+        images = _selected(images, select)
+    scans, refused = [], []
+    for id, files in sorted(images.items()):
+        try:
+            scans.append(_read_scan(id, files, mask_files.get(id, []), options))
+        except DataError as error:
+            if not skip_bad:
+                raise
+            refused.extend(Refused(str(file), str(error).removeprefix(f"{file}: ")) for file in files)
+    if not scans:
+        raise DataError(f"{root}: none of its {len(refused)} images can be read; the first: {refused[0].file}: {refused[0].reason}")
+    return scans, refused
+
+
+def _read_scan(id: str, files: list[pathlib.Path], mask_files: list[pathlib.Path], options: _Options) -> Scan:
+    for paths in (files, mask_files):
+        if len(paths) > 1:
+            raise DataError(f"{paths[0]}: has the same stem as {paths[1].name}; rename or remove one")
+    file = files[0]
+    content = read_content(file, max_pixels=options.max_pixels)
+    pixels = decode_image(content, str(file), max_pixels=options.max_pixels)
+    mask = _read_instances(mask_files[0], file, pixels.shape[:2], options) if mask_files else None
+    return Scan(
+        id=id,
+        pixels=_without_margins(pixels, options.margins, file),
+        sha256=hashlib.sha256(content).hexdigest(),
+        file=str(file),
+        nm_per_pixel=options.nm_per_pixel,
+        mask=mask,
+        label=id.split("/")[0] if "/" in id else None,
+    )
+
+
+def _read_instances(mask_file: pathlib.Path, file: pathlib.Path, shape: tuple[int, int], options: _Options) -> np.ndarray:
+    ids = read_mask(mask_file, max_pixels=options.max_pixels)
+    if ids.shape != shape:
+        sizes = " and ".join(f"{size[1]} x {size[0]}" for size in (ids.shape, shape))
+        raise DataError(f"{mask_file}: mask and image {file.name} differ in size ({sizes} px); make a mask of the whole image")
+    return as_instances(_without_margins(ids, options.margins, file))
+
+
+def _without_margins(array: np.ndarray, margins: tuple[int, int, int, int], file: pathlib.Path) -> np.ndarray:
+    (top, right, bottom, left), (height, width) = margins, array.shape[:2]
+    if top + bottom >= height or left + right >= width:
+        raise DataError(f"{file}: margins {margins} (top, right, bottom, left) leave nothing of {width} x {height} pixels; lower them")
+    return np.ascontiguousarray(array[top : height - bottom, left : width - right])
+
+
+def existing_folder(path: str | os.PathLike) -> pathlib.Path:
+    """Returns the path, ~ expanded, where it is a folder that may be listed.
+
+    Raises DataError otherwise: for a missing one with the nearest name that exists beside it.
+    """
+    folder = pathlib.Path(path).expanduser()
+    try:
+        with os.scandir(folder):
+            if not os.access(folder, os.R_OK | os.X_OK):
+                raise PermissionError("permission denied")
+    except FileNotFoundError:
+        raise DataError(f"{folder}: no such folder{_nearest(folder)}; check the path") from None
+    except (OSError, ValueError) as error:
+        reason = "is a file" if folder.is_file() else f"cannot be listed ({why(error)})"
+        raise DataError(f"{folder}: {reason}; give a folder of images that you may read") from None
+    return folder
+
+
+def _nearest(path: pathlib.Path) -> str:
+    while not path.parent.is_dir() and path.parent != path:
+        path = path.parent
+    try:
+        names = [entry.name for entry in os.scandir(path.parent) if entry.is_dir()]
+    except OSError:
+        names = []
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f" (did you mean {path.parent / close[0]}?)" if close else ""
+
+
+def _image_root(folder: pathlib.Path) -> pathlib.Path:
+    for name in ("images", "image"):
+        if (folder / name).is_dir() and not any(_images_in(folder)):
+            return existing_folder(folder / name)
+    return folder
+
+
+def _images_in(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    for file in folder.iterdir():
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not file.is_dir():
+            yield file
+
+
+def _sub_folders(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".") and entry.name != "masks")
+
+
+def _listing(root: pathlib.Path, prefix: str = "", *, deep: bool = True) -> dict[str, list[pathlib.Path]]:
+    """Returns id -> files, sorted; more than one file where stems collide."""
+    found = {}
+    for file in sorted(_images_in(existing_folder(root))):
+        found.setdefault(prefix + file.stem, []).append(file)
+    for folder in _sub_folders(root) if deep else ():
+        found.update(_listing(folder, f"{folder.name}/", deep=False))
+    return found
+
+
+def _mask_files(root: pathlib.Path, masks: str | os.PathLike | None, images: dict) -> dict[str, list[pathlib.Path]]:
+    if masks == "":
+        return {}
+    if masks is not None:
+        found, named = _listing(pathlib.Path(masks)), True
+    else:
+        found = _listing(root / "masks") if (root / "masks").is_dir() else {}
+        for folder in _sub_folders(root):
+            if (folder / "masks").is_dir():
+                found.update(_listing(folder / "masks", f"{folder.name}/", deep=False))
+        named = bool(found)
+        beside = root.absolute().parent / "masks"
+        if not found and beside.is_dir() and root.name != "masks":
+            found = _listing(beside)
+    if named and not found.keys() & images.keys():
+        where = masks if masks is not None else root / "masks"
+        raise DataError(f"{where}: no mask has the stem of an image of {root}; rename the masks, or leave masks empty")
+    return found
+
+
+def _selected(images: dict[str, list[pathlib.Path]], select: str | os.PathLike) -> dict[str, list[pathlib.Path]]:
+    try:
+        lines = pathlib.Path(select).expanduser().read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{select}: cannot be read ({why(error)}); give a text file, one id a line") from None
+    names = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not names:
+        raise DataError(f"{select}: selects nothing; write one image id a line")
+    by_stem = {}
+    for id in images:
+        by_stem.setdefault(id.split("/")[-1], []).append(id)
+    wanted = [name if name in images else _only_id(name, by_stem.get(name, []), images, select) for name in names]
+    return {id: images[id] for id in wanted}
+
+
+def _only_id(name: str, ids: list[str], images: dict, select: str | os.PathLike) -> str:
+    if len(ids) > 1:
+        raise DataError(f"{select}: {name} fits {ids[0]} and {ids[1]}; write one of them")
+    if not ids:
+        close = difflib.get_close_matches(name, images, n=1)
+        nearest = f" (nearest: {close[0]})" if close else ""
+        raise DataError(f"{select}: {name} is no image's id{nearest}; correct or remove the line")
+    return ids[0]
+
+
+def _suffixes_found(root: pathlib.Path) -> str:
+    suffixes = sorted({entry.suffix for entry in root.iterdir() if not entry.name.startswith(".") and entry.suffix})[:5]
+    return f" (only {', '.join(suffixes)})" if suffixes else ""
+
+
+def _checked_margins(margins: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    values = tuple(margins)
+    if len(values) != 4 or any(isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0 for value in values):
+        raise DataError(f"margins: {margins} is wrong; give whole pixels from 0 on as (top, right, bottom, left)")
+    return tuple(int(value) for value in values)
+
+
+def checked_scale(nm_per_pixel: float | tuple[float, float] | None) -> tuple[float, float] | None:
+    """Returns (y, x) nm per pixel from one number, a pair or None. Raises DataError unless positive and finite."""
+    if nm_per_pixel is None:
+        return None
+    try:
+        scale = np.broadcast_to(np.asarray(nm_per_pixel, np.float64), (2,))
+        if not (np.isfinite(scale).all() and (scale > 0).all()):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise DataError(f"nm_per_pixel: {nm_per_pixel} is wrong; give one positive number or (y, x)") from None
+    return float(scale[0]), float(scale[1])
