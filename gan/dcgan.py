@@ -172,7 +172,7 @@ def make_train_step(train, latent_dim, generator, discriminator, optimizers):
             scalars["discriminator/r1"] = penalty
         scalars["discriminator/real"] = jnp.mean(jax.nn.sigmoid(real_logits))
         scalars["discriminator/generated"] = jnp.mean(jax.nn.sigmoid(logits))
-        scalars["generator/gradient"], scalars["discriminator/gradient"] = optax.global_norm(gradient_g), optax.global_norm(gradient_d)
+        scalars["generator/gradient"], scalars["discriminator/gradient"] = optax.tree.norm(gradient_g), optax.tree.norm(gradient_d)
         net_g = _descend(state.generator, gradient_g, optimizers[0])
         net_d = _descend(state.discriminator, gradient_d, optimizers[1])
         if stats:

@@ -3,46 +3,35 @@
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from jax import lax
+
+from gan.convolutions import strided_convolution, transposed_convolution
 
 NUM_BLOCKS = 4
 """Strided blocks in either network: the smallest grid is height/16 x width/16."""
 
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
 _normal = nn.initializers.normal(0.02)
 
 
-@jax.custom_vjp
-def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Returns the stride-2 "SAME" transposed convolution, (b, 2h, 2w, d) for x (b, h, w, c) and a kernel (k, k, c, d), k >= 3.
+class Downsample(nn.Module):
+    """(b, h, w, c) to (b, h/2, w/2, features) by a strided convolution."""
 
-    Equal to `lax.conv_transpose`. Its gradients are written as what they are by duality (Dumoulin and Visin 2016,
-    arXiv 1603.07285, ch. 4): the input gradient is a strided convolution, the kernel gradient is that convolution's own.
-    Derived automatically, the kernel gradient is a convolution over a dilated input, for which XLA:CPU has only a slow path.
-    """
-    return lax.conv_transpose(x, kernel, (2, 2), "SAME", dimension_numbers=_LAYOUT)
+    features: int
+    kernel_size: int
+    use_bias: bool
+    dtype: Any
 
-
-def _transposed_forward(x, kernel):
-    return transposed_convolution(x, kernel), (x, kernel)
-
-
-def _transposed_backward(saved, cotangent):
-    x, kernel = saved
-    before = kernel.shape[0] // 2 - 1
-    after = kernel.shape[0] - 2 - before
-
-    def strided(k):
-        pads = ((before, after), (before, after))
-        return lax.conv_general_dilated(cotangent, k[::-1, ::-1].swapaxes(2, 3), (2, 2), pads, dimension_numbers=_LAYOUT)
-
-    x_gradient, pull_kernel = jax.vjp(strided, kernel)
-    return x_gradient, pull_kernel(x)[0]
+    @nn.compact
+    def __call__(self, x):
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", _normal, shape, jnp.float32)
+        return _with_bias(self, strided_convolution(x.astype(self.dtype), kernel.astype(self.dtype)))
 
 
-transposed_convolution.defvjp(_transposed_forward, _transposed_backward)
+def _with_bias(layer, y):
+    if not layer.use_bias:
+        return y
+    return y + layer.param("bias", nn.initializers.zeros, (layer.features,), jnp.float32).astype(layer.dtype).reshape(1, 1, 1, -1)
 
 
 class Upsample(nn.Module):
@@ -65,10 +54,7 @@ class Upsample(nn.Module):
             return nn.Conv(self.features, size, use_bias=self.use_bias, kernel_init=_normal, dtype=self.dtype)(x)
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", _normal, shape, jnp.float32)
-        y = transposed_convolution(x.astype(self.dtype), kernel.astype(self.dtype))
-        if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (1, 1, 1, self.features), jnp.float32).astype(self.dtype)
-        return y
+        return _with_bias(self, transposed_convolution(x.astype(self.dtype), kernel.astype(self.dtype)))
 
 
 class Generator(nn.Module):
@@ -125,12 +111,10 @@ class Discriminator(nn.Module):
             return nn.SpectralNorm(layer)(x, update_stats=update_stats) if self.norm == "spectral" else layer(x)
 
         x = image.astype(self.dtype)
-        size = (self.kernel_size, self.kernel_size)
         for block in range(NUM_BLOCKS):
             normalised = self.norm == "batch" and block > 0
             features = self.base_filters * 2**block
-            layer = nn.Conv(features, size, (2, 2), use_bias=not normalised, kernel_init=_normal, dtype=self.dtype, name=f"conv{block}")
-            x = apply(layer, x)
+            x = apply(Downsample(features, self.kernel_size, not normalised, self.dtype, name=f"conv{block}"), x)
             if normalised:
                 x = nn.BatchNorm(use_running_average=False, dtype=self.dtype, name=f"norm{block}")(x)
             x = nn.leaky_relu(x, self.leak)
