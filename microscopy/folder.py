@@ -116,13 +116,13 @@ def existing_folder(path: str | os.PathLike) -> pathlib.Path:
     except FileNotFoundError:
         raise DataError(f"{folder}: no such folder{_nearest(folder)}; check the path") from None
     except (OSError, ValueError) as error:
-        reason = "is a file" if folder.is_file() else f"cannot be listed ({why(error)})"
+        reason = "is a file" if os.path.isfile(folder) else f"cannot be listed ({why(error)})"
         raise DataError(f"{folder}: {reason}; give a folder of images that you may read") from None
     return folder
 
 
 def _nearest(path: pathlib.Path) -> str:
-    while not path.parent.is_dir() and path.parent != path:
+    while not os.path.isdir(path.parent) and path.parent != path:
         path = path.parent
     try:
         names = [entry.name for entry in os.scandir(path.parent) if entry.is_dir()]
@@ -134,19 +134,19 @@ def _nearest(path: pathlib.Path) -> str:
 
 def _image_root(folder: pathlib.Path) -> pathlib.Path:
     for name in ("images", "image"):
-        if (folder / name).is_dir() and not any(_images_in(folder)):
+        if os.path.isdir(folder / name) and not any(_images_in(folder)):
             return existing_folder(folder / name)
     return folder
 
 
 def _images_in(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     for file in folder.iterdir():
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not file.is_dir():
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not os.path.isdir(file):
             yield file
 
 
 def _sub_folders(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".") and entry.name != "masks")
+    return sorted(entry for entry in folder.iterdir() if os.path.isdir(entry) and not entry.name.startswith(".") and entry.name != "masks")
 
 
 def _listing(root: pathlib.Path, prefix: str = "", *, deep: bool = True) -> dict[str, list[pathlib.Path]]:
@@ -165,13 +165,13 @@ def _mask_files(root: pathlib.Path, masks: str | os.PathLike | None, images: dic
     if masks is not None:
         found, named = _listing(pathlib.Path(masks)), True
     else:
-        found = _listing(root / "masks") if (root / "masks").is_dir() else {}
+        found = _listing(root / "masks") if os.path.isdir(root / "masks") else {}
         for folder in _sub_folders(root):
-            if (folder / "masks").is_dir():
+            if os.path.isdir(folder / "masks"):
                 found.update(_listing(folder / "masks", f"{folder.name}/", deep=False))
         named = bool(found)
         beside = root.absolute().parent / "masks"
-        if not found and beside.is_dir() and root.name != "masks":
+        if not found and os.path.isdir(beside) and root.name != "masks":
             found = _listing(beside)
     if named and not found.keys() & images.keys():
         where = masks if masks is not None else root / "masks"

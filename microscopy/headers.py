@@ -20,9 +20,7 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 _JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _JPEG_PADDING = re.compile(rb"\xff+")
 _JPEG_SCANS = 100
-_NPY_FIELDS = re.compile(
-    r"\{\s*'descr':\s*'([^']*)',\s*'fortran_order':\s*(True|False),\s*'shape':\s*\(([\d,\s]*)\),?\s*\}\s*", re.ASCII
-)
+_NPY_FIELDS = re.compile(r"\{\s*'descr':\s*'([^']*)',\s*'fortran_order':\s*(True|False),\s*'shape':\s*\(([\d,\s]*)\),?\s*\}\s*", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,11 +116,8 @@ def _check_png_data(parts: list[bytes], expected: int) -> None:
     # Decoders fill missing rows with grey and say nothing, so the inflated bytes are counted here, 4 kB of input at a time.
     inflater, size = zlib.decompressobj(), 0
     try:
-        for part in parts:
-            for start in range(0, len(part), 4096):
-                size += len(inflater.decompress(part[start : start + 4096]))
-                if inflater.eof or size > expected:
-                    break
+        for piece in (part[start : start + 4096] for part in parts for start in range(0, len(part), 4096)):
+            size += len(inflater.decompress(piece))
             if inflater.eof or size > expected:
                 break
     except zlib.error:

@@ -190,6 +190,7 @@ def test_hostile_files_are_refused(outcomes):
         assert isinstance(results[name], str), name
     for name in ("bomb.png", "giant_header.png", "bomb.tif", "shape.npy"):
         assert "max_pixels" in results[name], results[name]
+    assert "PNG chunks" in results["many_chunks.png"] and "does not fill" in results["bomb_in_small.png"]
     assert "NaN" in results["nan.tif"] and "NaN" in results["nan.npy"]
 
 
