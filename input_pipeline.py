@@ -58,7 +58,9 @@ def _reduced(image: np.ndarray, step: float) -> np.ndarray:
 def _offsets(counts: np.ndarray, what: str) -> np.ndarray:
     ends = np.cumsum(counts)
     if ends[-1] >= 2**31:
-        raise DataError(f"the scans hold {ends[-1]:.1e} {what}, more than one device array; set config.data.window to fewer scans at a time.")
+        raise DataError(
+            f"the scans hold {ends[-1]:.1e} {what}, more than one device array; set config.data.window to fewer scans at a time."
+        )
     return np.concatenate([[0], ends[:-1]]).astype(np.int32)
 
 
@@ -197,7 +199,9 @@ def make_refresh(scans: list[Scan], prepared: Prepared, config):
     data = config.data
     per_pass = -(-len(scans) // data.window)
     if data.window_steps % config.train.steps_per_call:
-        raise DataError(f"config.data.window_steps={data.window_steps} is no multiple of config.train.steps_per_call={config.train.steps_per_call}.")
+        raise DataError(
+            f"config.data.window_steps={data.window_steps} is no multiple of config.train.steps_per_call={config.train.steps_per_call}."
+        )
 
     def counts(name):
         each = [resident([scan], prepared, data).get(name, np.zeros(0)).shape[0] for scan in scans]

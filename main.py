@@ -78,10 +78,9 @@ def dispatch(stop) -> None:
 
 def explain(error: Exception) -> int:
     """Returns the exit code after at most five lines on stderr; the traceback too with --debug or for what is our mistake."""
-    from microscopy.scan import DataError
-    from training.errors import ConfigError, RunError
+    from training.errors import EXPECTED
 
-    expected = isinstance(error, ConfigError | RunError | DataError)
+    expected = isinstance(error, EXPECTED)
     if not expected or (FLAGS.is_parsed() and FLAGS.debug):
         traceback.print_exception(error)
     if expected:

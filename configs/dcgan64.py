@@ -1,7 +1,7 @@
 """DCGAN at 64 x 64 with n = 256 filters in the last hidden block (CO-1144); settings and presets in dcgan.py.
 
-    python main.py --config=configs/dcgan64.py --workdir=runs/dcgan64
-    python main.py --config=configs/dcgan64.py:cpu --workdir=runs/dcgan64_cpu
+python main.py --config=configs/dcgan64.py --workdir=runs/dcgan64
+python main.py --config=configs/dcgan64.py:cpu --workdir=runs/dcgan64_cpu
 """
 
 from configs import dcgan

@@ -1,7 +1,7 @@
 """DCGAN at 96 x 96 with n = 128 filters in the last hidden block (CO-1144); settings and presets in dcgan.py.
 
-    python main.py --config=configs/dcgan96.py --workdir=runs/dcgan96
-    python main.py --config=configs/dcgan96.py:cpu --workdir=runs/dcgan96_cpu
+python main.py --config=configs/dcgan96.py --workdir=runs/dcgan96
+python main.py --config=configs/dcgan96.py:cpu --workdir=runs/dcgan96_cpu
 """
 
 from configs import dcgan

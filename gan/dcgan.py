@@ -39,7 +39,9 @@ def make_networks(config) -> tuple[Generator, Discriminator]:
     model, data = config.model, config.data
     for name, size in (("height", data.height), ("width", data.width)):
         if size < 2**NUM_BLOCKS or size % 2**NUM_BLOCKS:
-            raise ConfigError(f"config.data.{name}={size}: DCGAN needs a multiple of {2**NUM_BLOCKS}, such as {max(1, round(size / 16)) * 16}.")
+            raise ConfigError(
+                f"config.data.{name}={size}: DCGAN needs a multiple of {2**NUM_BLOCKS}, such as {max(1, round(size / 16)) * 16}."
+            )
     if model.kernel_size < 3:
         raise ConfigError(f"config.model.kernel_size={model.kernel_size}: 3 or more, 5 is usual.")
     if model.discriminator_norm not in ("batch", "spectral", "none"):
@@ -80,7 +82,7 @@ def make_task(config) -> Task:
     """Returns the task the loop trains; config as in configs/dcgan96.py, ConfigError naming a field that cannot be."""
     _check(config.train)
     generator, discriminator = make_networks(config)
-    model, train, data = config.model, config.train, config.data
+    model, train = config.model, config.train
     optimizers = [optax.adam(rate, b1=train.beta1, b2=train.beta2) for rate in (train.generator_rate, train.discriminator_rate)]
     make_images = make_inference(config)
     settle = make_settle(config)
@@ -165,9 +167,9 @@ def make_train_step(train, latent_dim, generator, discriminator, optimizers):
         (gradient_g,) = pull_generator(pull_generated(cotangent)[1])
         scalars = {"discriminator/loss": loss_d, "generator/loss": loss_g}
         if train.r1_weight:
-            penalty, extra = jax.value_and_grad(
-                lambda p: losses.r1_penalty(lambda x: judge(p, stats, x, keys[0], keys[1])[0], real)
-            )(params)
+            penalty, extra = jax.value_and_grad(lambda p: losses.r1_penalty(lambda x: judge(p, stats, x, keys[0], keys[1])[0], real))(
+                params
+            )
             gradient_d = jax.tree.map(lambda a, b: a + train.r1_weight * b, gradient_d, extra)
             scalars["discriminator/r1"] = penalty
         scalars["discriminator/real"] = jnp.mean(jax.nn.sigmoid(real_logits))

@@ -14,7 +14,7 @@ def evaluate(images: np.ndarray, data: Data, judge: Callable) -> Evaluation:
     """Returns scalars of generated images (n, h, w, c) in [-1, 1] against crops of training and held-out scans.
 
     `judge(images) -> logits` is the discriminator. Surface statistics are against held-out crops, or training crops
-    where nothing is held out, as many as there are images at most; every score says in the table how many it used.
+    where nothing is held out, as many as there are images at most; the table says how many.
     """
     real = {split: gather(data, split, len(images)) for split in ("train", "held_out")}
     reference = "held_out" if len(real["held_out"]) else "train"
@@ -23,10 +23,24 @@ def evaluate(images: np.ndarray, data: Data, judge: Callable) -> Evaluation:
     scalars["surface/log_psd_distance"] = surface.log_psd_distance(luma(real[reference]), luma(images))
     rows = []
     for name, batch in (("generated", images), (reference, real[reference])):
-        summary = particles.summary(luma(batch))
-        scalars.update({f"particles/{key}_{'generated' if name == 'generated' else 'real'}": value for key, value in summary.items()})
-        rows.append({"images": name, "n": len(batch), **summary})
-    return Evaluation(scalars, {"particles by Otsu's threshold, per image, in px": rows})
+        found = particles_per_image(luma(batch))
+        scalars.update({f"particles/{key}_{'generated' if name == 'generated' else 'real'}": value for key, value in found.items()})
+        rows.append({"images": name, "n": len(batch), **found})
+    return Evaluation(scalars, {"Particles by Otsu's threshold (count and coverage per image, diameter in px)": rows})
+
+
+def particles_per_image(images: np.ndarray) -> dict[str, float]:
+    """Returns the mean `count` and `coverage` over images (n, h, w), and the median over images of `diameter` in px.
+
+    By `microscopy.particles.summary`, Otsu's threshold image by image; diameter is 0 where no image has a particle.
+    """
+    summaries = [particles.summary(image) for image in images]
+    diameters = [found["median_diameter"] for found in summaries if found["particles"]]
+    return {
+        "count": float(np.mean([found["particles"] for found in summaries])),
+        "coverage": float(np.mean([found["coverage"] for found in summaries])),
+        "diameter": float(np.median(diameters)) if diameters else 0.0,
+    }
 
 
 def gather(data: Data, split: str, num: int) -> np.ndarray:

@@ -47,7 +47,9 @@ def fit(scans: list[Scan]) -> ValueMap:
     if not high > low:
         low, high = float(values.min()), float(values.max())
     if not high > low:
-        raise DataError(f"all {len(scans)} training scans hold the one value {low}: there is nothing to learn. Check the folder and the margins.")
+        raise DataError(
+            f"all {len(scans)} training scans hold the one value {low}: there is nothing to learn. Check the folder and the margins."
+        )
     clipped = (float(np.mean(values < low)), float(np.mean(values > high)))
     return ValueMap(low, high, units[0], clipped)
 

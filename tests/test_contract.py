@@ -58,7 +58,9 @@ def test_the_methods_functions_are_pure_and_settling_never_changes_training(name
     assert not np.array_equal(*(jax.tree.leaves(s.generator.stats)[0] for s in (once, settled)))
     plain, _ = step(once, task.frozen, batch, key)
     through, _ = step(settled, task.frozen, batch, key)
-    jax.tree.map(np.testing.assert_array_equal, (plain.generator.params, plain.discriminator), (through.generator.params, through.discriminator))
+    jax.tree.map(
+        np.testing.assert_array_equal, (plain.generator.params, plain.discriminator), (through.generator.params, through.discriminator)
+    )
     pictures = task.preview(settled, task.frozen, {}, key)
     assert pictures.dtype == np.uint8 and pictures.ndim == 4
     np.testing.assert_array_equal(pictures, task.preview(settled, task.frozen, {}, key))

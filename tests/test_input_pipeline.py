@@ -15,7 +15,9 @@ from microscopy.scan import DataError, Scan
 def smooth_scan(name, height, width, seed, channels=None):
     shape = (height, width) if channels is None else (height, width, channels)
     noise = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-    return Scan(name, cv2.GaussianBlur(noise, (0, 0), 4), f"sha{name}", mask=np.arange(height * width, dtype=np.int32).reshape(height, width))
+    return Scan(
+        name, cv2.GaussianBlur(noise, (0, 0), 4), f"sha{name}", mask=np.arange(height * width, dtype=np.int32).reshape(height, width)
+    )
 
 
 def setup(scans, size, crop, rotation="free", **changes):
@@ -46,7 +48,9 @@ def test_identity_quarter_turns_and_mirrors_are_bit_exact(quarter, flip, height,
     config, prepared, arrays = setup(scans, 32, 32, "none")
     tall, wide = (width, height) if quarter % 2 else (height, width)
     top, left = 5, 11
-    batch = input_pipeline.crops(arrays, place(1, top + (tall - 1) / 2, left + (wide - 1) / 2, 0.0, quarter, flip), (height, width), height, width)
+    batch = input_pipeline.crops(
+        arrays, place(1, top + (tall - 1) / 2, left + (wide - 1) / 2, 0.0, quarter, flip), (height, width), height, width
+    )
     wanted = prepared.value_map.to_unit(scans[1].pixels)[top : top + tall, left : left + wide]
     mask = scans[1].mask[top : top + tall, left : left + wide]
     found = [k for k in range(4) if np.array_equal(oriented(wanted, k, flip), batch["image"][0, ..., 0])]

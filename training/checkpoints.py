@@ -51,7 +51,8 @@ def check_space(workdir, state) -> None:
     needed = (KEEP + 1) * size + 50_000_000
     if free < needed:
         raise RunError(
-            f"{workdir}: {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB needed for {KEEP + 1} checkpoints.\nFree space or choose another --workdir."
+            f"{workdir}: {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB needed for {KEEP + 1} checkpoints.\n"
+            "Free space or choose another --workdir."
         )
 
 
@@ -95,7 +96,9 @@ def _refuse_non_finite(state, step):
             raise RunError(f"step {step}: {name} holds NaN or infinity; nothing was saved.\n{NON_FINITE_REMEDY}")
 
 
-NON_FINITE_REMEDY = "Lower config.train.generator_rate and discriminator_rate, or look at the data with --mode=inspect; older checkpoints are untouched."
+NON_FINITE_REMEDY = (
+    "Lower config.train.generator_rate and discriminator_rate, or look at the data with --mode=inspect; older checkpoints are untouched."
+)
 
 
 def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -156,7 +159,9 @@ def restore(workdir, step: int, like):
             f"{expected.get(names[0], 'absent')} here.\nUse the config it was trained with, or another --workdir."
         )
     folder = pathlib.Path(workdir).resolve() / "checkpoints" / str(step) / "state"
-    targets = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None)) for name, leaf in wanted.items()}
+    targets = {
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None)) for name, leaf in wanted.items()
+    }
     found = _read(folder, targets)
     state = jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted])
     if sha256(state) != manifest["sha256"]:
@@ -184,7 +189,10 @@ def restore_newest(workdir, like, note=print):
             os.replace(folder / str(bad), folder / f"damaged.{bad}")
         return state, step
     if found:
-        raise RunError(f"{workdir}: all checkpoints ({', '.join(map(str, found))}) are damaged; see above.\nRestore a backup, or choose a new --workdir.")
+        raise RunError(
+            f"{workdir}: all checkpoints ({', '.join(map(str, found))}) are damaged; see above.\n"
+            "Restore a backup, or choose a new --workdir."
+        )
     return None, 0
 
 

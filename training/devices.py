@@ -48,4 +48,6 @@ def on_cpu() -> bool:
 def unseen_gpu() -> bool:
     """Returns whether the machine has an NVIDIA GPU that JAX does not use."""
     present = pathlib.Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
-    return on_cpu() and present and os.environ.get("CUDA_VISIBLE_DEVICES") != "" and not os.environ.get("JAX_PLATFORMS", "").startswith("cpu")
+    return (
+        on_cpu() and present and os.environ.get("CUDA_VISIBLE_DEVICES") != "" and not os.environ.get("JAX_PLATFORMS", "").startswith("cpu")
+    )

@@ -14,7 +14,8 @@ from tqdm import tqdm
 from microscopy.atomic import write_bytes, write_json
 from microscopy.normalisation import ValueMap
 from microscopy.pictures import encode_png, to_uint8
-from training import checkpoints, workdir as workdirs
+from training import checkpoints
+from training import workdir as workdirs
 from training.errors import ConfigError, RunError
 from training.signals import Stop
 
@@ -71,8 +72,8 @@ def write_images(workdir, request: Request, chunk: Callable[[int], np.ndarray], 
     if request.stop.signal is not None:
         print(f"{folder}: interrupted after {written} images; the same command goes on.")
     else:
-        there = len(paths) - written
-        print(f"{folder}: {written} images written in {seconds:.1f} s ({written / seconds:.0f} images/s){f', {there} were there' if there else ''}.")
+        there = f", {len(paths) - written} were there" if written < len(paths) else ""
+        print(f"{folder}: {written} images written in {seconds:.1f} s ({written / seconds:.0f} images/s){there}.")
     return written
 
 
@@ -118,7 +119,8 @@ def _claim(folder: pathlib.Path, facts: dict) -> None:
             if differing:
                 name = differing[0]
                 raise ConfigError(
-                    f"--output={folder} holds images of another request: {name} is {old.get(name)} there, {new[name]} now.\nUse another folder."
+                    f"--output={folder} holds images of another request: {name} is {old.get(name)} there, {new[name]} now.\n"
+                    "Use another folder."
                 )
         elif any(folder.glob("generated_*")):
             raise ConfigError(f"--output={folder} holds generated images without generation.json.\nUse an empty folder.")

@@ -59,7 +59,8 @@ def cut(path: str | os.PathLike, step: int) -> None:
         atomic.write_bytes(path, content)
 
 
-def _finite(step: int, scalars: Mapping[str, Any]) -> dict[str, float]:
+def finite(step: int, scalars: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the scalars as floats; RunError naming those that are NaN, infinite or no scalars."""
     values = {name: np.asarray(value, np.float64) for name, value in scalars.items()}
     wrong = [name for name, value in values.items() if value.ndim or name in ("step", "time")]
     if wrong:
@@ -136,7 +137,7 @@ class Logbook:
         The values are scalars of any numeric type. Raises RunError on every host, before anything is written, that
         names those which are NaN or Inf; and where the disk refuses.
         """
-        values = _finite(step, scalars)
+        values = finite(step, scalars)
         if not self.primary:
             return
         seconds, path = self.wall_clock(), self.workdir / "metrics.jsonl"
@@ -158,10 +159,16 @@ class Logbook:
             pictures.write_png(path, picture)
         self._board(tensorboard.add_picture, step, self.wall_clock(), name, picture, path.read_bytes())
 
+    def images(self, name: str, step: int, images: np.ndarray) -> None:
+        """Draws a grid of images (n, h, w, c), uint8 or float in [-1, 1], as `picture` does."""
+        images = np.asarray(images)
+        images = images if images.dtype == np.uint8 else pictures.to_uint8(images)
+        self.picture(name, step, pictures.grid(images))
+
     def status(
         self, state: str, step: int, checkpoint: int | None = None, error: str | None = None, parameters_sha256: str | None = None
-    ) -> None:
-        """Writes status.json: state, step, num_steps, eta_seconds, images_per_second, checkpoint and what else is given.
+    ) -> dict[str, Any]:
+        """Returns what it writes to status.json: state, step, num_steps, eta_seconds, images_per_second, checkpoint and what else is given.
 
         `state` is one of `STATES`. `checkpoint` is the last saved step; None keeps the one told before. What is not
         known is null. A disk that refuses is a RunError, but only a note where the run has already failed.
@@ -169,13 +176,13 @@ class Logbook:
         if state not in STATES:
             raise ValueError(f"state is {state!r}, not one of {', '.join(STATES)}")
         self.checkpoint = self.checkpoint if checkpoint is None else int(checkpoint)
-        if not self.primary:
-            return
         speed, eta = self.clock.steps_per_second(), self.clock.eta_seconds(self.num_steps)
         value = {"state": state, "step": int(step), "num_steps": self.num_steps, "eta_seconds": eta}
         value |= {"images_per_second": speed and speed * self.batch_size, "checkpoint": self.checkpoint}
         value |= {"error": error} if state == "failed" else {}
         value |= {"parameters_sha256": parameters_sha256} if parameters_sha256 else {}
+        if not self.primary:
+            return value
         path = self.workdir / "status.json"
         try:
             with writing(path):
@@ -184,6 +191,7 @@ class Logbook:
             if state != "failed":
                 raise
             print(f"note: {refusal}", file=self.stream)
+        return value
 
     def close(self) -> None:
         """Ends the bar and the TensorBoard file; closing twice is fine."""

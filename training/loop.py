@@ -5,13 +5,10 @@ import pathlib
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 import input_pipeline
-from microscopy import pictures, preparation
-from microscopy.atomic import write_json
-from training import checkpoints, devices, forecast, lineage, logbook, report, workdir as workdirs
+from training import checkpoints, devices, forecast, lineage, logbook, report
+from training import workdir as workdirs
 from training.errors import ConfigError, RunError
 from training.lock import workdir_lock
 from training.signals import Stop
@@ -45,7 +42,7 @@ def train(config, workdir, stop: Stop) -> dict:
     mesh = devices.make_mesh(config.train.batch_size)
     task = method(config).make_task(config)
     workdirs.refuse_drift(workdir, config)
-    prepared = preparation.prepare(config)
+    prepared = input_pipeline.prepare(config)
     _introduce(config, prepared)
     _make_folder(workdir)
     with workdir_lock(workdir):
@@ -69,7 +66,7 @@ def _train(config, workdir, stop, task, prepared, mesh) -> dict:
     try:
         if step == 0:
             state = task.settle(state)
-            log.picture("samples", 0, pictures.grid(task.preview(state, frozen, {}, keys.fixed)))
+            log.images("samples", 0, task.preview(state, frozen, {}, keys.fixed))
         while step < train_config.num_steps and stop.signal is None:
             arrays = _refresh(data, arrays, step, mesh)
             num = 1 if devices.on_cpu() else train_config.steps_per_call - step % train_config.steps_per_call
@@ -125,10 +122,7 @@ def _due(step, train, name) -> bool:
 
 def _maintain(due, step, state, frozen, scalars, task, data, keys, log, workdir, saved):
     """Everything between two calls: checks, scores, pictures, the log line, the checkpoint."""
-    values = {name: float(value) for name, value in jax.device_get(scalars).items()}
-    for name, value in values.items():
-        if not np.isfinite(value):
-            raise RunError(f"step {step}: {name} is {value}; nothing was saved.\n{checkpoints.NON_FINITE_REMEDY}")
+    values = logbook.finite(step, jax.device_get(scalars))
     if due["preview"] or due["save"] or due["eval"]:
         state = task.settle(state)
     if due["eval"]:
@@ -136,7 +130,7 @@ def _maintain(due, step, state, frozen, scalars, task, data, keys, log, workdir,
     if due["log"] or due["eval"]:
         log.log(step, values)
     if due["preview"]:
-        log.picture("samples", step, pictures.grid(task.preview(state, frozen, {}, keys.fixed)))
+        log.images("samples", step, task.preview(state, frozen, {}, keys.fixed))
     if due["save"]:
         checkpoints.save(workdir, step, state)
         saved = step
@@ -151,35 +145,25 @@ def _finish(config, workdir, stop, step, state, frozen, task, data, keys, log, s
     if stop.signal is not None and step < config.train.num_steps:
         return log.status("interrupted", step, checkpoint=step)
     evaluation = task.evaluate(state, frozen, data, keys.fixed)
-    write_evaluation(workdir, step, evaluation)
-    log.picture("samples", step, pictures.grid(task.preview(state, frozen, {}, keys.fixed)))
+    workdirs.write_evaluation(workdir, step, evaluation)
+    log.images("samples", step, task.preview(state, frozen, {}, keys.fixed))
     status = log.status("finished", step, checkpoint=step, parameters_sha256=checkpoints.sha256(state))
     facts = {"config": config.name, "source": config.data.source, "devices": devices.describe(), "commit": workdirs.commit()}
     facts |= {"steps": f"{step:,}", "batch": str(config.train.batch_size), "parameters SHA-256": status["parameters_sha256"]}
-    path = report.write_report(workdir, title=config.name, facts=facts, evaluation=summary(evaluation))
+    path = report.write_report(workdir, title=config.name, facts=facts, evaluation=workdirs.plain_evaluation(evaluation))
     print(f"Report: {path}")
     return status
-
-
-def summary(evaluation) -> dict:
-    """Returns an evaluation's scalars and tables as plain values for JSON and the report."""
-    return {"scalars": {name: float(value) for name, value in evaluation.scalars.items()}, "tables": dict(evaluation.tables)}
-
-
-def write_evaluation(workdir, step: int, evaluation) -> None:
-    """Writes evaluation.json: the step and the scalars and tables of one evaluation."""
-    write_json(pathlib.Path(workdir) / "evaluation.json", {"step": step, **summary(evaluation)})
 
 
 def evaluate(config, workdir, which: str = "last") -> dict:
     """Returns the scalars of a workdir's checkpoint, written to its evaluation.json; reads only, takes no lock."""
     task = method(config).make_task(config)
     state, step = checkpoints.restore_for_inference(workdir, task, which)
-    data = input_pipeline.make_data(config, preparation.prepare(config))
+    data = input_pipeline.make_data(config, input_pipeline.prepare(config))
     keys = Keys(*jax.random.split(jax.random.key(config.seed), 4))
     evaluation = task.evaluate(state, task.frozen, data, keys.fixed)
-    write_evaluation(workdir, step, evaluation)
-    return summary(evaluation)["scalars"]
+    workdirs.write_evaluation(workdir, step, evaluation)
+    return {name: float(value) for name, value in evaluation.scalars.items()}
 
 
 def _begin(workdir, task, keys, imported, mesh):
@@ -228,7 +212,8 @@ def _introduce(config, prepared):
     source = "the built-in simulator, not your scans" if config.data.source == "simulated" else config.data.source
     area = f" = {crop[1] * nm[1] * width / crop[1]:.4g} x {crop[0] * nm[0] * height / crop[0]:.4g} nm" if nm else ""
     print(f"{config.name}: {config.task} on {source}: {counts} scans{f', {len(prepared.refused)} refused' if prepared.refused else ''}.")
-    print(f"Crops {crop[1]} x {crop[0]} px{area}, reduced to {width} x {height}; {prepared.value_map.low:.4g} .. {prepared.value_map.high:.4g} {prepared.value_map.unit} to -1 .. 1.")
+    values = f"{prepared.value_map.low:.4g} .. {prepared.value_map.high:.4g} {prepared.value_map.unit}"
+    print(f"Crops {crop[1]} x {crop[0]} px{area}, reduced to {width} x {height}; {values} to -1 .. 1.")
     print(f"Devices: {devices.describe()}.")
     if devices.unseen_gpu():
         print("A GPU is present but JAX does not see it: install the GPU build (make test ACCELERATOR=cuda12).")
@@ -245,6 +230,4 @@ def _warn(call, state, arrays, frozen, keys, config):
 
 def _show_crops(log, data, keys, arrays):
     batch = jax.jit(data.sample)(arrays, keys.fixed)
-    log.picture("training_crops", 0, pictures.grid(pictures.to_uint8(np.asarray(batch["image"]))))
-
-
+    log.images("training_crops", 0, batch["image"])

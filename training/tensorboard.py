@@ -25,7 +25,7 @@ def open_events(folder: pathlib.Path, step: int) -> BinaryIO:
     folder.mkdir(parents=True, exist_ok=True)
     resumed = any(folder.glob("*tfevents*"))
     now = time.time_ns()  # TensorBoard reads the files in the order of their names
-    events = open(folder / f"events.out.tfevents.{now // 10**9:010d}.{socket.gethostname()}.{now}", "xb", buffering=0)
+    events = open(folder / f"events.out.tfevents.{now // 10**9:010d}.{socket.gethostname()}.{now}", "xb", buffering=0)  # noqa: SIM115 - open for the run
     _write(events, now / 1e9, 0, file_version="brain.Event:2")
     if resumed:
         _write(events, now / 1e9, step + 1, session_log=SessionLog(status=SessionLog.START))

@@ -16,7 +16,15 @@ from microscopy.normalisation import ValueMap
 from training import devices
 from training.errors import ConfigError, RunError
 
-MAY_CHANGE = ("train.num_steps", "train.log_every", "train.preview_every", "train.save_every", "train.eval_every", "train.steps_per_call", "eval")
+MAY_CHANGE = (
+    "train.num_steps",
+    "train.log_every",
+    "train.preview_every",
+    "train.save_every",
+    "train.eval_every",
+    "train.steps_per_call",
+    "eval",
+)
 """Fields that decide only how long a run is, what is logged and how it is scored: no parameter's value depends on them."""
 
 
@@ -55,7 +63,9 @@ def read_config(workdir) -> ml_collections.ConfigDict:
     """Returns the config a workdir was trained with; RunError where there is none."""
     path = pathlib.Path(workdir) / "config.json"
     if not path.is_file():
-        raise RunError(f"{path}: not found, so {workdir} is not the workdir of a run.\nTrain first: python main.py --config=... --workdir={workdir}")
+        raise RunError(
+            f"{path}: not found, so {workdir} is not the workdir of a run.\nTrain first: python main.py --config=... --workdir={workdir}"
+        )
     config = ml_collections.ConfigDict(_tuples(_read(path)))
     return config.lock()
 
@@ -124,3 +134,13 @@ def commit() -> str:
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain") else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+
+
+def plain_evaluation(evaluation) -> dict:
+    """Returns an evaluation's scalars and tables as plain values."""
+    return {"scalars": {name: float(value) for name, value in evaluation.scalars.items()}, "tables": dict(evaluation.tables)}
+
+
+def write_evaluation(workdir, step: int, evaluation) -> None:
+    """Writes evaluation.json: the step, scalars and tables of one evaluation."""
+    write_json(pathlib.Path(workdir) / "evaluation.json", {"step": step, **plain_evaluation(evaluation)})

@@ -53,4 +53,6 @@ def test_transposed_convolution_is_a_scatter_of_kernels():
         y, z = 2 * i + 3 - ky, 2 * j + 3 - kx
         if 0 <= y < 6 and 0 <= z < 8:
             wanted[0, y, z] += x[0, i, j] @ kernel[ky, kx]
-    np.testing.assert_allclose(transposed_convolution(jnp.array(x, jnp.float32), jnp.array(kernel, jnp.float32)), wanted, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        transposed_convolution(jnp.array(x, jnp.float32), jnp.array(kernel, jnp.float32)), wanted, rtol=1e-4, atol=1e-4
+    )

@@ -8,7 +8,10 @@ import pytest
 
 from gan.networks import Discriminator, Generator, Upsample
 
-@pytest.mark.parametrize(("size", "base", "gigaflops"), [(32, 256, 1.26), (48, 256, 2.83), (64, 256, 5.03), (96, 128, 2.83), (128, 128, 5.03)])
+
+@pytest.mark.parametrize(
+    ("size", "base", "gigaflops"), [(32, 256, 1.26), (48, 256, 2.83), (64, 256, 5.03), (96, 128, 2.83), (128, 128, 5.03)]
+)
 def test_published_sizes(size, base, gigaflops):
     """Widths 8n-4n-2n-n on a grid of size/16: parameter shapes and the arithmetic of the four transposed convolutions."""
     generator = Generator(size, size, 1, base)

@@ -79,7 +79,7 @@ def read_off(figure, kind):
 def test_curves_say_what_the_axes_say(scale):
     steps, values = np.arange(0, 3001, 100), scale * (np.sin(np.arange(31) / 5) + 2)
     figure = drawing(curves.chart("loss", {"a/loss": (steps, values)}, 3000))
-    (path,) = [node for node in figure.iter("path")]
+    (path,) = list(figure.iter("path"))
     (inner,) = [node for node in figure.iter("svg") if node.get("x")]
     points = np.array([pair.split(",") for pair in re.findall(r"[-\d.]+,[-\d.]+", path.get("d"))], float)
     points += [float(inner.get("x")), float(inner.get("y"))]

@@ -184,9 +184,8 @@ def test_a_fork_does_not_remove_its_parents_lock(tmp_path):
 
 def test_without_hard_links_the_lock_still_excludes(tmp_path, monkeypatch):
     monkeypatch.setattr(lock.os, "link", lambda *_: (_ for _ in ()).throw(OSError("Operation not supported")))
-    with workdir_lock(tmp_path):
-        with pytest.raises(RunError, match=f"pid {os.getpid()}"), workdir_lock(tmp_path):
-            pass
+    with workdir_lock(tmp_path), pytest.raises(RunError, match=f"pid {os.getpid()}"), workdir_lock(tmp_path):
+        pass
     assert names(tmp_path) == []
 
 
