@@ -1,6 +1,8 @@
 """Scanforge's command line: flags only. Train, inspect, generate or evaluate; `python main.py --help` lists the flags."""
 
 import os
+import pathlib
+import re
 import sys
 import traceback
 
@@ -43,10 +45,22 @@ def parse(argv: list[str]) -> None:
 
     try:
         rest = FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise ConfigError(f"{error}") from error
+        getattr(FLAGS.config, "task", None)  # a file that cannot be read is only reported when it is used
+    except OSError as error:
+        known = ", ".join(sorted(path.name for path in pathlib.Path(__file__).parent.glob("configs/*.py") if path.stem != "__init__"))
+        raise ConfigError(f"--config: {short(str(error))}\nThe configs here are configs/: {known}.") from error
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(short(str(error))) from error
     if len(rest) > 1:
         raise ConfigError(f"{rest[1]!r} is not a flag; write --name=value.")
+
+
+def short(text: str) -> str:
+    """Returns the reason in a message of absl or ml_collections: after its traceback, or the field and its nearest match."""
+    field = re.search(r"'(\w+)\\?'.*Did you mean \"(\w+)\"", text, re.DOTALL)
+    if field:
+        return f"config has no field {field[1]!r}. Did you mean {field[2]!r}?"
+    return text.strip().splitlines()[-1].strip() if "parsing config file" in text or "Attempted" in text else text
 
 
 def dispatch(stop) -> None:

@@ -63,14 +63,35 @@ def compute_dtype(name: str):
     return jnp.dtype(name)
 
 
-def _check(train):
+LIMITS = {
+    "model.base_filters": (1, 4096),
+    "model.latent_dim": (1, 65536),
+    "model.leak": (0.0, 1.0),
+    "model.dropout": (0.0, 0.95),
+    "train.batch_size": (2, 1_000_000),
+    "train.generator_rate": (0.0, 1.0),
+    "train.discriminator_rate": (0.0, 1.0),
+    "train.beta1": (0.0, 0.9999),
+    "train.beta2": (0.0, 0.999999),
+    "train.label_smoothing": (0.0, 0.5),
+    "train.r1_weight": (0.0, 1e6),
+    "train.ema_decay": (0.0, 0.999999),
+    "eval.num_images": (2, 100_000),
+}
+"""Smallest and largest value of every number in a DCGAN config."""
+
+
+def _check(config):
+    for name, (low, high) in LIMITS.items():
+        section, field = name.split(".")
+        if not low <= config[section][field] <= high:
+            raise ConfigError(f"config.{name}={config[section][field]}: {low} to {high}.")
+    train = config.train
     if train.loss not in losses.LOSSES:
         raise ConfigError(f"config.train.loss={train.loss!r}: choose {', '.join(losses.LOSSES)}.")
     for name in train.augment:
         if name not in diffaugment.POLICIES:
             raise ConfigError(f"config.train.augment: {name!r} is not one of {', '.join(diffaugment.POLICIES)}.")
-    if not 0.0 <= train.ema_decay < 1.0:
-        raise ConfigError(f"config.train.ema_decay={train.ema_decay}: 0 (off) up to below 1, such as 0.995.")
 
 
 def inference_params(state: State):
@@ -80,7 +101,7 @@ def inference_params(state: State):
 
 def make_task(config) -> Task:
     """Returns the task the loop trains; config as in configs/dcgan96.py, ConfigError naming a field that cannot be."""
-    _check(config.train)
+    _check(config)
     generator, discriminator = make_networks(config)
     model, train = config.model, config.train
     optimizers = [optax.adam(rate, b1=train.beta1, b2=train.beta2) for rate in (train.generator_rate, train.discriminator_rate)]

@@ -55,6 +55,11 @@ def prepare(config) -> Prepared:
     data = config.data
     if data.rotation not in ROTATIONS:
         raise DataError(f"config.data.rotation={data.rotation!r}: choose free, quarter or none.")
+    for name in ("held_out", "test"):
+        if not 0.0 <= data[name] < 1.0:
+            raise DataError(f"config.data.{name}={data[name]}: a share, 0 up to below 1.")
+    if data.channels not in (1, 3):
+        raise DataError(f"config.data.channels={data.channels}: 1 or 3.")
     scans, refused = load_scans(data)
     if not scans:
         raise DataError(f"config.data.source={data.source}: no scan is left to train on ({len(refused)} refused).")

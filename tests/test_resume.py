@@ -127,7 +127,7 @@ def test_changed_scans_are_refused(twin, scans, tmp_path):
 
 def test_nan_stops_before_it_is_saved_and_names_the_leaf(scans, tmp_path):
     with pytest.raises(RunError, match="(?s)step 2: .* nothing was saved|step 2: .*is nan|step 4: .*nan"):
-        loop.train(tiny(scans, generator_rate=float("inf")), tmp_path, Stop())
+        loop.train(tiny(scans, generator_rate=1.0, discriminator_rate=1.0, beta1=0.0, beta2=0.0), tmp_path, Stop())
     assert checkpoints.steps(tmp_path) == []
     assert json.loads((tmp_path / "status.json").read_text())["state"] == "failed"
 

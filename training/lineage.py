@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from microscopy.atomic import write_json
 from microscopy.scan import Scan
+from training import checkpoints
 from training.errors import RunError
 
 
@@ -25,7 +26,7 @@ def write(workdir, splits: Mapping[str, list[Scan]], upstream: list[dict]) -> No
     new = record(splits, upstream)
     _refuse_leaks(new)
     path = pathlib.Path(workdir) / "lineage.json"
-    if path.exists():
+    if path.exists() and checkpoints.steps(workdir):
         old = read(workdir)
         changed = sorted(_facts(old) ^ _facts(new))
         if changed:

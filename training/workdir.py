@@ -13,7 +13,7 @@ import ml_collections
 
 from microscopy.atomic import write_json
 from microscopy.normalisation import ValueMap
-from training import devices
+from training import checkpoints, devices
 from training.errors import ConfigError, RunError
 
 MAY_CHANGE = (
@@ -44,7 +44,7 @@ def flat(config: dict, prefix: str = "") -> dict:
 def refuse_drift(workdir, config) -> None:
     """Raises ConfigError with a readable diff when the workdir was begun with another config; run length and logging may differ."""
     path = pathlib.Path(workdir) / "config.json"
-    if not path.exists():
+    if not path.exists() or not checkpoints.steps(workdir):  # a start that failed before its first save binds nobody
         return
     old, new = flat(_read(path)), flat(plain(config))
     names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
