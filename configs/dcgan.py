@@ -104,7 +104,7 @@ def full(c) -> None:
 def cpu(c) -> None:
     """Minutes on two cores."""
     c.model.base_filters = 32
-    c.train.update({"batch_size": 16, "num_steps": 3_000, "steps_per_call": 10, "log_every": 20, "ema_decay": 0.995})
+    c.train.update({"batch_size": 16, "num_steps": 3_000, "steps_per_call": 10, "log_every": 50, "ema_decay": 0.995})
     c.train.update({"preview_every": 500, "save_every": 250, "eval_every": 500, "augment": ("translation", "cutout")})
     c.eval.num_images = 64
 

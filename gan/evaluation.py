@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
+import scipy.ndimage
 
 from metrics import surface
 from microscopy import particles
@@ -20,13 +21,30 @@ def evaluate(images: np.ndarray, data: Data, judge: Callable) -> Evaluation:
     reference = "held_out" if len(real["held_out"]) else "train"
     scalars = accuracies(real, images, judge)
     scalars.update(diversities(images, real[reference]))
-    scalars["surface/log_psd_distance"] = surface.log_psd_distance(luma(real[reference]), luma(images))
+    scalars.update(spectral_distances(luma(real["train"]), luma(real[reference]), luma(images)))
     rows = []
     for name, batch in (("generated", images), (reference, real[reference])):
         found = particles_per_image(luma(batch))
         scalars.update({f"particles/{key}_{'generated' if name == 'generated' else 'real'}": value for key, value in found.items()})
         rows.append({"images": name, "n": len(batch), **found})
     return Evaluation(scalars, {"Particles by Otsu's threshold (count and coverage per image, diameter in px)": rows})
+
+
+def spectral_distances(train: np.ndarray, reference: np.ndarray, images: np.ndarray) -> dict[str, float]:
+    """Returns the log-PSD distance of images (n, h, w) to the reference crops, with what it is to be read against.
+
+    `floor` is that of training crops, `blurred_noise` that of Gaussian-blurred white noise of the reference's mean and
+    standard deviation, at the best of four blurs (1, 2, 3, 4 px): what an image of the right graininess without any
+    particle in it would get.
+    """
+    noise = np.random.default_rng(0).normal(size=reference.shape)
+    blurred = [scipy.ndimage.gaussian_filter(noise, (0, sigma, sigma), mode="wrap") for sigma in (1, 2, 3, 4)]
+    matched = [reference.mean() + field * (reference.std() / field.std()) for field in blurred]
+    return {
+        "surface/log_psd_distance": surface.log_psd_distance(reference, images),
+        "surface/log_psd_distance_floor": surface.log_psd_distance(reference, train),
+        "surface/log_psd_distance_blurred_noise": min(surface.log_psd_distance(reference, field) for field in matched),
+    }
 
 
 def particles_per_image(images: np.ndarray) -> dict[str, float]:

@@ -145,3 +145,17 @@ def test_weights_begin_as_stated():
     kernels = [leaf for leaf in jax.tree.leaves((state.generator.params, state.discriminator.params)) if leaf.ndim == 4]
     assert np.std(np.concatenate([np.ravel(k) for k in kernels])) == pytest.approx(0.02, rel=0.05)
     assert jnp.abs(jnp.mean(kernels[0])) < 0.005
+
+
+def test_spectral_distances_rank_a_copy_before_noise():
+    """Disks: other disks of the same kind are near, blurred noise of the same mean and variance is far."""
+    y, x = np.mgrid[:32, :32]
+
+    def disks(seed):
+        centres = np.random.default_rng(seed).uniform(4, 28, (40, 4, 2))
+        distance = np.hypot(y[None, None] - centres[..., :1, None], x[None, None] - centres[..., 1:, None])
+        return np.where((distance < 4).any(1), 1.0, -1.0)
+
+    found = evaluation.spectral_distances(disks(0), disks(1), disks(2))
+    assert found["surface/log_psd_distance"] < 0.5 * found["surface/log_psd_distance_blurred_noise"]
+    assert found["surface/log_psd_distance_floor"] < 0.5 * found["surface/log_psd_distance_blurred_noise"]
