@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gan.networks import Discriminator, Generator, Upsample
+from gan.networks import Discriminator, Generator, Upsample, dropout
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,10 @@ def test_dropout_zeroes_or_scales_and_only_in_training():
     loud = [network.apply(params, image, train=True, rngs={"dropout": jax.random.key(k)}) for k in (0, 0, 1)]
     np.testing.assert_array_equal(loud[0], loud[1])
     assert np.abs(loud[0] - loud[2]).max() > 0
+    x = jnp.ones((64, 5, 7, 3))
+    dropped = np.asarray(dropout(jax.random.key(2), x, 0.3))
+    assert set(np.unique(dropped)) == {0.0, np.float32(256 / (256 - 77))}
+    assert np.mean(dropped == 0) == pytest.approx(77 / 256, abs=0.02) and not np.array_equal(dropped[0], dropped[1])
 
 
 def test_batch_norm_uses_the_batch_it_is_given():
