@@ -193,8 +193,8 @@ def make_train_step(train, latent_dim, generator, discriminator, optimizers):
             )
             gradient_d = jax.tree.map(lambda a, b: a + train.r1_weight * b, gradient_d, extra)
             scalars["discriminator/r1"] = penalty
-        scalars["discriminator/real"] = jnp.mean(jax.nn.sigmoid(real_logits))
-        scalars["discriminator/generated"] = jnp.mean(jax.nn.sigmoid(logits))
+        scalars["discriminator/probability_real"] = jnp.mean(jax.nn.sigmoid(real_logits))
+        scalars["discriminator/probability_generated"] = jnp.mean(jax.nn.sigmoid(logits))
         scalars["generator/gradient"], scalars["discriminator/gradient"] = optax.tree.norm(gradient_g), optax.tree.norm(gradient_d)
         net_g = _descend(state.generator, gradient_g, optimizers[0])
         net_d = _descend(state.discriminator, gradient_d, optimizers[1])

@@ -5,6 +5,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 import input_pipeline
 from training import checkpoints, devices, forecast, lineage, logbook, report
@@ -61,7 +62,7 @@ def _train(config, workdir, stop, task, prepared, mesh) -> dict:
     log = logbook.open_logbook(workdir, step=step, num_steps=train_config.num_steps, batch_size=train_config.batch_size)
     if step == 0:
         _warn(call, state, arrays, frozen, keys, config)
-        _show_crops(log, data, keys, arrays)
+        _show_crops(log, data, keys, arrays, config)
     saved = step if checkpoints.steps(workdir) else None
     try:
         if step == 0:
@@ -210,7 +211,7 @@ def _introduce(config, prepared):
     height, width = config.data.height, config.data.width
     counts = ", ".join(f"{len(part)} {name.replace('_', ' ')}" for name, part in prepared.splits.items())
     source = "the built-in simulator, not your scans" if config.data.source == "simulated" else config.data.source
-    area = f" = {crop[1] * nm[1] * width / crop[1]:.4g} x {crop[0] * nm[0] * height / crop[0]:.4g} nm" if nm else ""
+    area = f" = {nm[1] * width:.4g} x {nm[0] * height:.4g} nm" if nm else ""
     print(f"{config.name}: {config.task} on {source}: {counts} scans{f', {len(prepared.refused)} refused' if prepared.refused else ''}.")
     values = f"{prepared.value_map.low:.4g} .. {prepared.value_map.high:.4g} {prepared.value_map.unit}"
     print(f"Crops {crop[1]} x {crop[0]} px{area}, reduced to {width} x {height}; {values} to -1 .. 1.")
@@ -228,6 +229,7 @@ def _warn(call, state, arrays, frozen, keys, config):
             print(text, flush=True)
 
 
-def _show_crops(log, data, keys, arrays):
-    batch = jax.jit(data.sample)(arrays, keys.fixed)
-    log.images("training_crops", 0, batch["image"])
+def _show_crops(log, data, keys, arrays, config):
+    sample = jax.jit(data.sample)
+    batches = [sample(arrays, jax.random.fold_in(keys.fixed, i))["image"] for i in range(-(-64 // config.train.batch_size))]
+    log.images("training_crops", 0, np.concatenate(batches)[:64])

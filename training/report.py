@@ -160,6 +160,8 @@ def _samples(folder: pathlib.Path) -> str:
         return ""
     chosen = dict.fromkeys([ordered[0], ordered[len(ordered) // 2], ordered[-1]])
     drawn = [_picture(path.read_bytes(), f"step {steps[path]:,}") for path in chosen]
+    crops = folder.parent / "training_crops" / "step_00000000.png"
+    drawn += [_picture(crops.read_bytes(), "training crops")] if crops.exists() else []
     return f'<h2>Samples</h2><div class="pictures">{"".join(drawn)}</div>'
 
 
