@@ -3,6 +3,7 @@
 
 DEMO_CONFIG ?= configs/dcgan48.py:cpu
 DEMO_WORKDIR ?= runs/demo
+DEMO_STEPS ?= 2500
 ACCELERATOR ?= $(or $(shell cat .venv/accelerator 2>/dev/null),cpu)
 PYTHON ?=
 PYTEST_ARGS ?=
@@ -32,7 +33,7 @@ help:
 	@echo '         DEMO_CONFIG=$(DEMO_CONFIG)  DEMO_WORKDIR=$(DEMO_WORKDIR)'
 
 demo: $(READY)
-	.venv/bin/python main.py --config="$(DEMO_CONFIG)" --workdir="$(DEMO_WORKDIR)"
+	.venv/bin/python main.py --config="$(DEMO_CONFIG)" --workdir="$(DEMO_WORKDIR)" --config.train.num_steps=$(DEMO_STEPS)
 
 test: $(READY)
 	.venv/bin/python -m pytest $(PYTEST_ARGS)

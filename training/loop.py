@@ -152,7 +152,10 @@ def _finish(config, workdir, stop, step, state, frozen, task, data, keys, log, s
     facts = {"config": config.name, "source": config.data.source, "devices": devices.describe(), "commit": workdirs.commit()}
     facts |= {"steps": f"{step:,}", "batch": str(config.train.batch_size), "parameters SHA-256": status["parameters_sha256"]}
     path = report.write_report(workdir, title=config.name, facts=facts, evaluation=workdirs.plain_evaluation(evaluation))
-    print(f"Report: {path}")
+    for name, value in evaluation.scalars.items():
+        print(f"  {name:45} {value:.4g}")
+    speed = f" at {status['images_per_second']:.0f} images/s" if status["images_per_second"] else ""
+    print(f"{step:,} steps{speed}. Samples: {workdir}/samples/step_{step:08d}.png  Report: {path}")
     return status
 
 
