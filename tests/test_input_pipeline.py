@@ -1,5 +1,7 @@
 """Crops against NumPy slices (bit for bit) and OpenCV's warpAffine; placements; windows; splits."""
 
+import json
+
 import cv2
 import jax
 import jax.numpy as jnp
@@ -196,3 +198,82 @@ def test_value_map_is_the_percentiles_of_training_scans_and_inverts():
         normalisation.fit([Scan("a", np.ones((4, 4), np.uint8), "a")])
     with pytest.raises(DataError, match="mix"):
         normalisation.fit([Scan("a", values, "a"), Scan("b", values, "b", unit="nm")])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six 8-bit scans and a file that is none."""
+    path = tmp_path / "scans"
+    path.mkdir()
+    for index in range(6):
+        scan = smooth_scan("x", 70, 64, index)
+        cv2.imwrite(str(path / f"scan{index}.png"), np.rint((normalisation.fit([scan]).to_unit(scan.pixels) + 1) * 100).astype(np.uint8))
+    (path / "torn.png").write_bytes((path / "scan0.png").read_bytes()[:500])
+    return path
+
+
+def inspected(folder, **changes):
+    config = dcgan.config("test", 16, 4, "tiny").unlock()
+    config.data.update({"source": f"folder:{folder}", "skip_bad": True, **changes})
+    return config
+
+
+def test_inspect_returns_prints_and_writes_an_object_a_scan_and_a_refused_file(folder, tmp_path, capsys):
+    workdir = tmp_path / "new" / "workdir"
+    config = inspected(folder)
+    rows = input_pipeline.inspect(config, workdir)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(rows) == 7 and len(lines) == 7 + 1 + 1
+    assert json.loads((workdir / "inspect.json").read_text()) == rows
+    splits = preparation.prepare(config).splits
+    for row, line in zip(rows[:6], lines[:6], strict=True):
+        pixels = cv2.imread(str(folder / f"{row['id']}.png"), cv2.IMREAD_UNCHANGED)
+        assert (row["min"], row["max"], row["mean"]) == (pixels.min(), pixels.max(), pytest.approx(pixels.mean()))
+        assert row["shape"] == [70, 64] and row["dtype"] == "uint8" and row["unit"] == "grey" and row["nm_per_pixel"] is None
+        assert row["refused"] is None and row["levelling"] == {"method": "none"} and row["file"] == str(folder / f"{row['id']}.png")
+        assert row["id"] in [scan.id for scan in splits[row["split"]]]
+        assert line.split()[:2] == [row["split"], row["id"]] and "64 x 70 uint8, no scale, " in line and "nm" not in line
+    assert rows[6]["file"].endswith("torn.png") and rows[6]["refused"] and rows[6]["split"] is None
+    assert lines[6] == f"refused   {rows[6]['file']}: {rows[6]['refused']}"
+    assert lines[7].startswith("4 train, 1 held out, 1 test, 1 refused; crops 45 x 45 px to 16 x 16; ")
+
+
+def test_inspect_shows_sixteen_crops_as_the_network_sees_them(folder, tmp_path):
+    config = inspected(folder)
+    for name in "ab":
+        input_pipeline.inspect(config, tmp_path / name)
+    picture = cv2.imread(str(tmp_path / "a" / "inspect_crops.png"), cv2.IMREAD_UNCHANGED)
+    assert (tmp_path / "a" / "inspect_crops.png").read_bytes() == (tmp_path / "b" / "inspect_crops.png").read_bytes()
+    prepared = preparation.prepare(config)
+    data = input_pipeline.make_data(config, prepared)
+    images = np.asarray(data.sample(data.arrays, jax.random.key(config.seed), 16)["image"])[..., 0]
+    for index, image in enumerate(images):
+        top, left = index // 4 * 18, index % 4 * 18
+        shown = picture[top : top + 16, left : left + 16].astype(np.float32) / 127.5 - 1
+        assert np.abs(shown - image).max() <= 1 / 255 + 1e-4
+
+
+def test_inspect_tells_the_scale_and_levelling_of_heights_and_needs_no_workdir(capsys):
+    config = dcgan.config("test", 16, 4, "tiny").unlock()
+    config.data.num_simulated = 1
+    (row,) = input_pipeline.inspect(config)
+    (line, _) = capsys.readouterr().out.splitlines()
+    assert row["unit"] == "nm" and row["nm_per_pixel"] == [0.25, 0.25] and row["levelling"]["method"] == "plane+backgrounds"
+    assert "512 x 512 float32, 0.25 nm/px, " in line and line.endswith(" nm, levelling plane+backgrounds")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "match"),
+    [
+        ("rotation", "half", "config.data.rotation='half': choose free, quarter or none"),
+        ("held_out", 1.0, "config.data.held_out=1.0: a share"),
+        ("channels", 2, "config.data.channels=2: 1 or 3"),
+        ("source", "scans", "config.data.source='scans': write simulated, folder:PATH or tfds:NAME"),
+        ("skip_bad", False, "torn.png"),
+        ("crop", 60, r"with rotation free 6 of 6 scans are too small for 60x60 px: .*\.\.\."),
+    ],
+)
+def test_inspect_names_the_field_or_file_that_cannot_be(folder, field, value, match):
+    with pytest.raises(DataError, match=match) as error:
+        input_pipeline.inspect(inspected(folder, **{field: value}))
+    assert len(str(error.value).splitlines()) <= 5

@@ -13,15 +13,19 @@ def warning(lowered, num_steps: int, name: str) -> str | None:
 
     The step's arithmetic as XLA counts it, over the rate of a matrix product measured here and now: a lower bound.
     """
-    cost = lowered.cost_analysis()
-    flops = float((cost[0] if isinstance(cost, list) else cost or {}).get("flops", 0.0))
-    seconds = flops / matmul_rate()
+    seconds = num_flops(lowered) / matmul_rate()
     if seconds * num_steps < _LONG:
         return None
     return (
         f"On this CPU a step takes {seconds:.1f} s or more and {num_steps:,} steps {duration(seconds * num_steps)} or more.\n"
         f"For a result in minutes: --config={name}:cpu (a smaller network); for this one: a GPU."
     )
+
+
+def num_flops(lowered) -> float:
+    """Returns the floating-point operations of a lowered function as XLA counts them before it optimises; 0 where it does not say."""
+    cost = lowered.cost_analysis()
+    return float((cost[0] if isinstance(cost, list) else cost or {}).get("flops", 0.0))
 
 
 def matmul_rate(size: int = 1024, repeats: int = 3) -> float:

@@ -5,7 +5,7 @@ import io
 import json
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from training.errors import ConfigError, RunError
 from training.signals import Stop
 
 FORMATS = ("png", "tiff", "npy")
+STRAY_SECONDS = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,7 @@ def write_images(workdir, request: Request, chunk: Callable[[int], np.ndarray], 
     check(request)
     value_map = workdirs.read_value_map(workdir)
     folder = pathlib.Path(request.output)
-    _claim(folder, _facts(workdir, request, value_map, step))
+    claim(folder, "generation.json", _facts(workdir, request, value_map, step), "generated_*", free=("workdir",))
     paths = [folder / f"generated_{i:06d}.{request.format}" for i in range(request.num_images)]
     started, written = time.monotonic(), 0
     with tqdm(total=len(paths), unit="image", desc="generate") as bar:
@@ -65,16 +66,30 @@ def write_images(workdir, request: Request, chunk: Callable[[int], np.ndarray], 
             if missing and request.stop.signal is None:
                 images = chunk(number)
                 for i in missing:
-                    write_bytes(paths[i], encode(images[i - start], request.format, value_map))
+                    write(paths[i], encode(images[i - start], request.format, value_map))
                 written += len(missing)
             bar.update(min(chunk_size, len(paths) - start) if request.stop.signal is None else 0)
-    seconds = time.monotonic() - started
-    if request.stop.signal is not None:
-        print(f"{folder}: interrupted after {written} images; the same command goes on.")
-    else:
-        there = f", {len(paths) - written} were there" if written < len(paths) else ""
-        print(f"{folder}: {written} images written in {seconds:.1f} s ({written / seconds:.0f} images/s){there}.")
+    print(summary(folder, written, len(paths), time.monotonic() - started, request.stop))
     return written
+
+
+def summary(folder: pathlib.Path, written: int, wanted: int, seconds: float, stop: Stop) -> str:
+    """Returns the closing line: how many images were written how fast, how many were there, or that it was interrupted."""
+    if stop.signal is not None:
+        return f"{folder}: interrupted after {written} images; the same command goes on."
+    there = f", {wanted - written} were there" if written < wanted else ""
+    return f"{folder}: {written} images written in {seconds:.1f} s ({written / max(seconds, 1e-9):.0f} images/s){there}."
+
+
+def write(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file whole or not at all; RunError where the disk is full or refuses."""
+    try:
+        write_bytes(path, content)
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be written: {error.strerror or error}.\n"
+            "The files before it are whole: free space or mend the permissions, and the same command goes on."
+        ) from error
 
 
 def encode(image: np.ndarray, kind: str, value_map: ValueMap) -> bytes:
@@ -108,22 +123,31 @@ def _facts(workdir, request: Request, value_map: ValueMap, step: int) -> dict:
     }
 
 
-def _claim(folder: pathlib.Path, facts: dict) -> None:
-    path = folder / "generation.json"
+def claim(folder: pathlib.Path, record: str, facts: Mapping, pattern: str, free: tuple[str, ...] = ()) -> None:
+    """Makes the folder and writes the facts to its file `record`, or compares them with those there.
+
+    ConfigError where the folder holds another request (nested facts by dotted names; those in `free` may differ), or
+    files like `pattern` without a record; RunError where it cannot be read or written.
+    """
+    path = folder / record
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            old = json.loads(path.read_text())
-            new = json.loads(json.dumps(facts))
-            differing = [name for name in new if name != "workdir" and old.get(name) != new[name]]
-            if differing:
-                name = differing[0]
-                raise ConfigError(
-                    f"--output={folder} holds images of another request: {name} is {old.get(name)} there, {new[name]} now.\n"
-                    "Use another folder."
-                )
-        elif any(folder.glob("generated_*")):
-            raise ConfigError(f"--output={folder} holds generated images without generation.json.\nUse an empty folder.")
-        write_json(path, facts)
-    except (OSError, ValueError) as error:
-        raise RunError(f"--output={folder} cannot be used: {error}.") from error
+        if not path.exists() and any(folder.glob(pattern)):
+            raise ConfigError(f"--output={folder} holds {pattern} files without {record}.\nUse an empty folder.")
+        old = workdirs.flat(workdirs.read_object(path)) if path.exists() else None
+        new = workdirs.flat(json.loads(json.dumps(facts)))
+        names = sorted(old.keys() | new.keys()) if old is not None else ()
+        differing = [name for name in names if name not in free and old.get(name) != new.get(name)]
+        if differing:
+            name = differing[0]
+            raise ConfigError(
+                f"--output={folder} holds the images of another request: {name} is {old.get(name)} there, {new.get(name)} now.\n"
+                "Use another folder."
+            )
+        for stray in folder.glob(f".{pattern}.tmp"):  # of a killed process; a write under way is younger
+            if time.time() - stray.stat().st_mtime > STRAY_SECONDS:
+                stray.unlink(missing_ok=True)
+        if old is None:
+            write_json(path, facts)
+    except OSError as error:
+        raise RunError(f"--output={folder} cannot be used: {error.strerror or error}.") from error

@@ -1,7 +1,6 @@
 """lineage.json: the SHA-256 of every scan, its split, and what weights a run was begun from."""
 
 import hashlib
-import json
 import pathlib
 from collections.abc import Mapping
 
@@ -9,6 +8,7 @@ from microscopy.atomic import write_json
 from microscopy.scan import Scan
 from training import checkpoints
 from training.errors import RunError
+from training.workdir import read_object
 
 
 def record(splits: Mapping[str, list[Scan]], upstream: list[dict]) -> dict:
@@ -42,10 +42,15 @@ def write(workdir, splits: Mapping[str, list[Scan]], upstream: list[dict]) -> No
 def read(workdir) -> dict:
     """Returns the lineage of a workdir; RunError where it cannot be read."""
     path = pathlib.Path(workdir) / "lineage.json"
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}.") from error
+    lineage = read_object(path)
+    if not all(isinstance(lineage.get(name), list) for name in ("scans", "upstream")):
+        raise RunError(f"{path} cannot be read: it lists no scans and upstream.\nRestore it from a backup, or use another folder.")
+    return lineage
+
+
+def behind(lineage: dict) -> list[dict]:
+    """Returns every scan that weights of a run have seen: its own, and those of the weights it was begun from."""
+    return [*lineage["scans"], *(scan for source in lineage["upstream"] for scan in source.get("scans", []))]
 
 
 def _facts(lineage: dict) -> set:
@@ -68,7 +73,7 @@ def _refuse_leaks(lineage: dict) -> None:
 
 
 def of_weights(source: str, step: int, sha256: str, scans: list[dict]) -> dict:
-    """Returns the upstream entry of a run begun from another workdir's weights."""
+    """Returns the upstream entry of a run begun from another workdir's weights; `scans` as `behind` gives them."""
     return {"source": source, "step": step, "sha256": sha256, "scans": scans}
 
 

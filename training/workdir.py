@@ -46,7 +46,7 @@ def refuse_drift(workdir, config) -> None:
     path = pathlib.Path(workdir) / "config.json"
     if not path.exists() or not checkpoints.steps(workdir):  # a start that failed before its first save binds nobody
         return
-    old, new = flat(_read(path)), flat(plain(config))
+    old, new = flat(read_object(path)), flat(plain(config))
     names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
     names = [name for name in names if not any(name == free or name.startswith(f"{free}.") for free in MAY_CHANGE)]
     if names:
@@ -66,8 +66,10 @@ def read_config(workdir) -> ml_collections.ConfigDict:
         raise RunError(
             f"{path}: not found, so {workdir} is not the workdir of a run.\nTrain first: python main.py --config=... --workdir={workdir}"
         )
-    config = ml_collections.ConfigDict(_tuples(_read(path)))
-    return config.lock()
+    fields = read_object(path)
+    if "task" not in fields:
+        raise RunError(f"{path} cannot be read: it names no task.\n{_REMEDY}")
+    return ml_collections.ConfigDict(_tuples(fields)).lock()
 
 
 def _tuples(value):
@@ -76,11 +78,18 @@ def _tuples(value):
     return tuple(value) if isinstance(value, list) else value
 
 
-def _read(path):
+_REMEDY = "Restore it from a backup, or use another folder."
+
+
+def read_object(path: pathlib.Path) -> dict:
+    """Returns the object a JSON file holds; RunError where it is missing or damaged."""
     try:
-        return json.loads(path.read_text())
+        value = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}.\nRestore it from a backup, or use another --workdir.") from error
+        raise RunError(f"{path} cannot be read: {error}.\n{_REMEDY}") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{path} cannot be read: it holds no JSON object.\n{_REMEDY}")
+    return value
 
 
 def describe(workdir, config, value_map: ValueMap) -> None:
@@ -89,7 +98,7 @@ def describe(workdir, config, value_map: ValueMap) -> None:
     write_json(folder / "config.json", plain(config))
     write_json(folder / "normalisation.json", value_map.__dict__)
     path = folder / "environment.json"
-    starts = _read(path)["starts"] if path.exists() else []
+    starts = read_object(path).get("starts", []) if path.exists() else []
     write_json(path, {"starts": [*starts, environment()]})
 
 
@@ -98,7 +107,10 @@ def read_value_map(workdir) -> ValueMap:
     path = pathlib.Path(workdir) / "normalisation.json"
     if not path.is_file():
         raise RunError(f"{path}: not found; {workdir} is not the workdir of a run.")
-    return ValueMap(**_tuples(_read(path)))
+    try:
+        return ValueMap(**_tuples(read_object(path)))
+    except TypeError as error:
+        raise RunError(f"{path} cannot be read: it holds other fields than a value map's.\n{_REMEDY}") from error
 
 
 def environment() -> dict:

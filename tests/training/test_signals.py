@@ -1,0 +1,53 @@
+"""Signals: a first asks, a second Ctrl-C interrupts at once, and the old handlers come back."""
+
+import os
+import signal
+
+import pytest
+
+from training.signals import stop_flag
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def handlers():
+    return [signal.getsignal(number) for number in SIGNALS]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_sets_the_flag_and_the_work_goes_on(number):
+    before = handlers()
+    with stop_flag() as stop:
+        assert stop.signal is None and handlers() != before
+        os.kill(os.getpid(), number)
+        assert stop.signal == number
+    assert stop.signal == number and handlers() == before
+
+
+def test_a_second_ctrl_c_interrupts_at_once_and_the_handlers_come_back():
+    before = handlers()
+    with pytest.raises(KeyboardInterrupt), stop_flag() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.signal == signal.SIGINT
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("the second Ctrl-C went by")
+    assert handlers() == before
+
+
+def test_ctrl_c_after_sigterm_interrupts_and_more_sigterms_do_not():
+    with pytest.raises(KeyboardInterrupt), stop_flag() as stop:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_handlers_come_back_after_an_error_and_flags_are_separate():
+    before = handlers()
+    with pytest.raises(ZeroDivisionError), stop_flag():
+        1 / 0  # noqa: B018 - any error
+    assert handlers() == before
+    with stop_flag() as outer:
+        with stop_flag() as inner:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert inner.signal == signal.SIGTERM and outer.signal is None
