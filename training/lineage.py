@@ -1,6 +1,5 @@
 """lineage.json: the SHA-256 of every scan, its split, and what weights a run was begun from."""
 
-import hashlib
 import pathlib
 from collections.abc import Mapping
 
@@ -75,8 +74,3 @@ def _refuse_leaks(lineage: dict) -> None:
 def of_weights(source: str, step: int, sha256: str, scans: list[dict]) -> dict:
     """Returns the upstream entry of a run begun from another workdir's weights; `scans` as `behind` gives them."""
     return {"source": source, "step": step, "sha256": sha256, "scans": scans}
-
-
-def sha256_file(path) -> str:
-    """Returns the SHA-256 of a file's bytes."""
-    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()

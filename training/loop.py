@@ -193,7 +193,7 @@ def _imported(config, workdir, found) -> tuple[Any, list[dict]]:
     source, _, which = config.init_from.partition("@")
     step = checkpoints.choose(source, which or "last")
     manifest = checkpoints.verify(source, step)
-    upstream = [lineage.of_weights(source, step, manifest["sha256"], lineage.read(source)["scans"])]
+    upstream = [lineage.of_weights(source, step, manifest["sha256"], lineage.behind(lineage.read(source)))]
     return checkpoints.restore_arrays(source, str(step)), upstream
 
 
