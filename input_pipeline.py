@@ -142,8 +142,6 @@ def _bilinear(pixels, offset, copy, y, x):
     column = jnp.minimum(x.astype(jnp.int32), jnp.maximum(wide - 2, 0))
     down, right = y - row, x - column
     first = offset[:, None, None] + row * wide + column
-    # XLA:CPU would work the index out again for each of the four taps
-    first, down, right = jax.lax.optimization_barrier((first, down, right))
 
     def channel(values):
         def at(index):
