@@ -36,13 +36,23 @@ class ValueMap:
 def fit(scans: list[Scan]) -> ValueMap:
     """Returns the map of the training scans: their 0.1 and 99.9 percentile over all pixels.
 
-    Beyond 20 million values every k-th is used. DataError where the scans are constant or mix heights and grey levels.
+    Beyond 20 million values a seeded random sample of pixels is used. DataError where the
+    scans are constant, or mix heights and grey levels, stored types or scales.
     """
     units = sorted({scan.unit for scan in scans})
     if len(units) > 1:
         raise DataError(f"the scans mix {' and '.join(units)}: train on one kind at a time.")
-    stride = max(1, -(-sum(scan.pixels.size for scan in scans) // _MAX_VALUES))
-    values = np.concatenate([scan.pixels.reshape(-1)[::stride] for scan in scans])
+    first = {str(scan.pixels.dtype): scan for scan in scans}
+    if len(first) > 1 and units == ["grey"]:
+        named = ", ".join(f"{scan.file or scan.id} is {dtype}" for dtype, scan in sorted(first.items()))
+        raise DataError(
+            f"the scans store grey levels in different ways: {named}.\nConvert them to one, or choose some with config.data.select."
+        )
+    if len({scan.nm_per_pixel for scan in scans}) > 1:
+        raise DataError("the scans have different nm per pixel: train on one scale at a time.")
+    share = min(1.0, _MAX_VALUES / sum(scan.pixels.size for scan in scans))
+    random = np.random.default_rng(0)  # whole pixels at random: a stride could fall in step with rows or channels
+    values = np.concatenate([_some(scan.pixels, share, random).reshape(-1) for scan in scans])
     low, high = (float(v) for v in np.percentile(values, PERCENTILES))
     if not high > low:
         low, high = float(values.min()), float(values.max())
@@ -52,6 +62,11 @@ def fit(scans: list[Scan]) -> ValueMap:
         )
     clipped = (float(np.mean(values < low)), float(np.mean(values > high)))
     return ValueMap(low, high, units[0], clipped)
+
+
+def _some(pixels: np.ndarray, share: float, random) -> np.ndarray:
+    flat = pixels.reshape(pixels.shape[0] * pixels.shape[1], -1)
+    return flat if share == 1.0 else flat[random.integers(0, len(flat), max(1, round(share * len(flat))))]
 
 
 def split(scans: list[Scan], seed: int, held_out: float, test: float) -> dict[str, list[Scan]]:

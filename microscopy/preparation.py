@@ -9,7 +9,7 @@ import numpy as np
 
 from microscopy import datasets, folder, levelling, normalisation, simulator
 from microscopy.normalisation import ValueMap
-from microscopy.scan import DataError, Refused, Scan
+from microscopy.scan import DataError, FieldError, Refused, Scan
 
 ROTATIONS = ("free", "quarter", "none")
 
@@ -42,24 +42,27 @@ def load_scans(data) -> tuple[list[Scan], list[Refused]]:
             margins=tuple(data.margins),
             nm_per_pixel=nm,
             skip_bad=data.skip_bad,
-            masks=data.masks or None,
+            masks=(data.masks or None) if data.use_masks else "",
             select=data.select or None,
         )
     if kind == "tfds" and place:
         return datasets.read_tfds(place, data_dir=data.tfds_dir or None, max_pixels=data.max_pixels)
-    raise DataError(f"config.data.source={data.source!r}: write simulated, folder:PATH or tfds:NAME.")
+    raise FieldError(f"config.data.source={data.source!r}: write simulated, folder:PATH or tfds:NAME.")
 
 
 def prepare(config) -> Prepared:
     """Returns what `config.data` trains on: read, brought to its channels, levelled, split by scan, map fitted."""
     data = config.data
     if data.rotation not in ROTATIONS:
-        raise DataError(f"config.data.rotation={data.rotation!r}: choose free, quarter or none.")
+        raise FieldError(f"config.data.rotation={data.rotation!r}: choose free, quarter or none.")
     for name in ("held_out", "test"):
         if not 0.0 <= data[name] < 1.0:
-            raise DataError(f"config.data.{name}={data[name]}: a share, 0 up to below 1.")
+            raise FieldError(f"config.data.{name}={data[name]}: a share, 0 up to below 1.")
     if data.channels not in (1, 3):
-        raise DataError(f"config.data.channels={data.channels}: 1 or 3.")
+        raise FieldError(f"config.data.channels={data.channels}: 1 or 3.")
+    for name, seed in (("config.seed", config.seed), ("config.data.simulator_seed", data.simulator_seed)):
+        if not 0 <= seed < 2**32:
+            raise FieldError(f"{name}={seed}: 0 to 4294967295.")
     scans, refused = load_scans(data)
     if not scans:
         raise DataError(f"config.data.source={data.source}: no scan is left to train on ({len(refused)} refused).")

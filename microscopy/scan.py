@@ -9,6 +9,12 @@ class DataError(Exception):
     """A file, field or value of the user's data cannot be used; the message names it and the remedy (at most five lines)."""
 
 
+class FieldError(DataError):
+    """A field of `config.data` cannot be; `main.py` exits with 2, as for any wrong config."""
+
+    exit_code = 2
+
+
 @dataclasses.dataclass(frozen=True)
 class Scan:
     """One microscope scan as stored.

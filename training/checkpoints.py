@@ -193,7 +193,21 @@ def restore_newest(workdir, like, note=print):
             f"{workdir}: all checkpoints ({', '.join(map(str, found))}) are damaged; see above.\n"
             "Restore a backup, or choose a new --workdir."
         )
+    _refuse_lost(workdir)
     return None, 0
+
+
+def _refuse_lost(workdir):
+    """A run that once saved and has no checkpoint left is not begun anew in silence."""
+    try:
+        saved = json.loads((pathlib.Path(workdir) / "status.json").read_text())["checkpoint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if saved is not None:
+        raise RunError(
+            f"{workdir}/checkpoints is empty, but status.json says that step {saved} was saved.\n"
+            "Restore a backup, or choose a new --workdir."
+        )
 
 
 def choose(workdir, which: str) -> int:

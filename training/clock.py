@@ -50,8 +50,10 @@ class Clock:
 
 
 def progress_line(clock: Clock, num_steps: int, batch_size: int, scalars: dict[str, float]) -> str:
-    """Returns steps/s, images/s, ETA (h:mm:ss) and the first four scalars in one line; what is not known is left out."""
+    """Returns steps/s, images/s, ETA (h:mm:ss) and four scalars, losses first, in one line; what is not known is left out."""
     speed, eta = clock.steps_per_second(), clock.eta_seconds(num_steps)
     words = [] if speed is None else [f"{speed:.3g} steps/s", f"{speed * batch_size:,.4g} images/s"]
     words += [] if eta is None else [f"ETA {datetime.timedelta(seconds=round(eta))}"]
-    return ", ".join(words + [f"{name} {value:.4g}" for name, value in list(scalars.items())[:4]])
+    return ", ".join(
+        words + [f"{name} {value:.4g}" for name, value in sorted(scalars.items(), key=lambda item: not item[0].endswith("/loss"))[:4]]
+    )

@@ -26,16 +26,20 @@ def write(workdir, splits: Mapping[str, list[Scan]], upstream: list[dict]) -> No
     _refuse_leaks(new)
     path = pathlib.Path(workdir) / "lineage.json"
     if path.exists() and checkpoints.steps(workdir):
-        old = read(workdir)
-        changed = sorted(_facts(old) ^ _facts(new))
-        if changed:
-            name = changed[0][0]
-            raise RunError(
-                f"{path}: the scans are not those the run was begun with; {len({c[0] for c in changed})} differ, the first is {name}.\n"
-                "Restore the files, or begin anew in another --workdir."
-            )
-        return
-    write_json(path, new)
+        compare(workdir, splits)
+    else:
+        write_json(path, new)
+
+
+def compare(workdir, splits: Mapping[str, list[Scan]]) -> None:
+    """Raises RunError where the scans or their splits are not those of the workdir's lineage.json."""
+    changed = sorted(_facts(read(workdir)) ^ _facts(record(splits, [])))
+    if changed:
+        raise RunError(
+            f"{pathlib.Path(workdir) / 'lineage.json'}: the scans are not those the run was begun with; "
+            f"{len({c[0] for c in changed})} differ, the first is {changed[0][0]}.\n"
+            "Restore the files, or begin anew in another --workdir."
+        )
 
 
 def read(workdir) -> dict:

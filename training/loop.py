@@ -27,7 +27,10 @@ class Keys(NamedTuple):
 def method(config):
     """Returns the module that `config.task` names, such as gan.dcgan."""
     try:
-        return importlib.import_module(config.task)
+        module = importlib.import_module(config.task)
+        if not hasattr(module, "make_task"):
+            raise ConfigError(f"config.task={config.task!r} has no make_task; gan.dcgan is one that has.")
+        return module
     except ModuleNotFoundError as error:
         raise ConfigError(f"config.task={config.task!r}: no such method ({error}).") from error
 
@@ -42,11 +45,13 @@ def train(config, workdir, stop: Stop) -> dict:
     check_periods(config.train)
     mesh = devices.make_mesh(config.train.batch_size)
     task = method(config).make_task(config)
-    workdirs.refuse_drift(workdir, config)
-    prepared = input_pipeline.prepare(config)
-    _introduce(config, prepared)
     _make_folder(workdir)
     with workdir_lock(workdir):
+        workdirs.refuse_drift(workdir, config)
+        prepared = input_pipeline.prepare(config)
+        _introduce(config, prepared)
+        if stop.signal is not None:
+            return {"state": "interrupted", "step": 0}
         return _train(config, workdir, stop, task, prepared, mesh)
 
 
@@ -160,10 +165,15 @@ def _finish(config, workdir, stop, step, state, frozen, task, data, keys, log, s
 
 
 def evaluate(config, workdir, which: str = "last") -> dict:
-    """Returns the scalars of a workdir's checkpoint, written to its evaluation.json; reads only, takes no lock."""
+    """Returns the scalars of a workdir's checkpoint, written to its evaluation.json.
+
+    Takes no lock. RunError where the scans are no longer those of the run, whose splits they would change.
+    """
     task = method(config).make_task(config)
     state, step = checkpoints.restore_for_inference(workdir, task, which)
-    data = input_pipeline.make_data(config, input_pipeline.prepare(config))
+    prepared = input_pipeline.prepare(config)
+    lineage.compare(workdir, prepared.splits)
+    data = input_pipeline.make_data(config, prepared)
     keys = Keys(*jax.random.split(jax.random.key(config.seed), 4))
     evaluation = task.evaluate(state, task.frozen, data, keys.fixed)
     workdirs.write_evaluation(workdir, step, evaluation)
@@ -190,8 +200,8 @@ def _imported(config, workdir, found) -> tuple[Any, list[dict]]:
         return None, []
     if found:
         return None, lineage.read(workdir)["upstream"]
-    source, _, which = config.init_from.partition("@")
-    step = checkpoints.choose(source, which or "last")
+    source, which = config.init_from.rsplit("@", 1) if "@" in pathlib.Path(config.init_from).name else (config.init_from, "last")
+    step = checkpoints.choose(source, which)
     manifest = checkpoints.verify(source, step)
     upstream = [lineage.of_weights(source, step, manifest["sha256"], lineage.behind(lineage.read(source)))]
     return checkpoints.restore_arrays(source, str(step)), upstream

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import signal
+import sys
 
 
 @dataclasses.dataclass
@@ -21,6 +22,8 @@ def stop_flag():
         del frame
         if stop.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if stop.signal is None:
+            print("Stopping after this step; Ctrl-C again stops at once.", file=sys.stderr, flush=True)
         stop.signal = number
 
     old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
