@@ -19,7 +19,8 @@ def evaluate(images: np.ndarray, data: Data, judge: Callable) -> Evaluation:
     """
     real = {split: gather(data, split, len(images)) for split in ("train", "held_out")}
     reference = "held_out" if len(real["held_out"]) else "train"
-    scalars = accuracies(real, images, judge)
+    scalars = {"evaluation/generated_images": float(len(images)), f"evaluation/{reference}_crops": float(len(real[reference]))}
+    scalars.update(accuracies(real, images, judge))
     scalars.update(diversities(images, real[reference]))
     scalars.update(spectral_distances(luma(real["train"]), luma(real[reference]), luma(images)))
     rows = []

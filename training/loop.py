@@ -45,13 +45,14 @@ def train(config, workdir, stop: Stop) -> dict:
     check_periods(config.train)
     mesh = devices.make_mesh(config.train.batch_size)
     task = method(config).make_task(config)
+    workdirs.refuse_drift(workdir, config)
+    prepared = input_pipeline.prepare(config)
+    _introduce(config, prepared)
+    if stop.signal is not None:
+        return {"state": "interrupted", "step": 0}
     _make_folder(workdir)
     with workdir_lock(workdir):
-        workdirs.refuse_drift(workdir, config)
-        prepared = input_pipeline.prepare(config)
-        _introduce(config, prepared)
-        if stop.signal is not None:
-            return {"state": "interrupted", "step": 0}
+        workdirs.refuse_drift(workdir, config)  # again: another run may have come and gone while the scans were read
         return _train(config, workdir, stop, task, prepared, mesh)
 
 
@@ -86,7 +87,8 @@ def _train(config, workdir, stop, task, prepared, mesh) -> dict:
                     state, saved = _maintain(due, step, state, frozen, scalars, task, data, keys, log, workdir, saved)
         return _finish(config, workdir, stop, step, state, frozen, task, data, keys, log, saved)
     except BaseException as error:
-        log.status("failed", step, checkpoint=saved, error=str(error) or type(error).__name__)
+        state_word = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        log.status(state_word, step, checkpoint=saved, error=str(error) or type(error).__name__)
         raise
     finally:
         log.close()
