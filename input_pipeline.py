@@ -1,8 +1,9 @@
 """Scans to training batches: read, split, normalise on the host; crop, rotate, mirror and reduce on the device.
 
 A crop is one bilinear gather from a copy of its scan that was area-averaged once, when it was loaded, to 1.5 times the
-training resolution. Its blur lies between those of an area and of a triangle filter of the crop, and a crop never
-touches the full scan again. Where a crop is not reduced the copy is the scan, and whole-pixel crops are exact.
+training resolution. On average over positions its blur lies between those of an area and of a triangle filter of the
+crop; pixel by pixel it varies with the place between grid points, in a fixed pattern where rotation is not free.
+A crop never touches the full scan again. Where a crop is not reduced the copy is the scan, and whole-pixel crops are exact.
 """
 
 import pathlib
