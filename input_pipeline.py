@@ -14,8 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from microscopy import atomic, pictures, reduction
-from microscopy.preparation import Prepared, classes, prepare
+from microscopy import atomic, inspection, overview, pictures, reduction
+from microscopy.inspection import warnings as warnings  # for the loop, as `prepare` and `classes`: it imports nothing of microscopy
+from microscopy.preparation import Prepared, prepare
+from microscopy.preparation import classes as classes
 from microscopy.scan import DataError, FieldError, Scan
 from training.task import Batch, Data
 
@@ -230,34 +232,26 @@ def make_refresh(scans: list[Scan], prepared: Prepared, config):
 def inspect(config, workdir=None) -> list[dict]:
     """Returns and prints what `config` would train on, one object a scan and one a refused file; nothing is trained.
 
-    With a workdir, inspect.json holds the objects and inspect_crops.png sixteen training crops as the network sees them.
+    With a workdir, inspect.json holds the objects; inspect_scans.png shows the levelled scans, inspect_crops.png sixteen training
+    crops as the network sees them, inspect_statistics.png the histogram of the values and the power spectrum.
     """
     prepared = prepare(config)
-    split_of = {scan.id: name for name, part in prepared.splits.items() for scan in part}
-    rows = [{"id": name, **facts, "split": split_of[name], "refused": None} for name, facts in prepared.facts.items()]
-    rows += [{"id": None, "file": refused.file, "split": None, "refused": refused.reason} for refused in prepared.refused]
-    for row in rows:
-        print(_line(row))
-    counts = ", ".join(f"{len(part)} {name.replace('_', ' ')}" for name, part in prepared.splits.items())
-    crop = f"crops {prepared.crop[1]} x {prepared.crop[0]} px to {config.data.width} x {config.data.height}"
-    print(f"{counts}, {len(prepared.refused)} refused; {crop}; {prepared.value_map.low:.4g} .. {prepared.value_map.high:.4g} to -1 .. 1.")
-    if prepared.classes:
-        print(f"classes: {', '.join(f'{name} {count}' for name, count in classes(prepared).items())}.")
+    found = inspection.findings(prepared)
+    rows = inspection.rows(prepared, found)
+    print(inspection.table(rows))
+    for line in [*inspection.summary(prepared), *(f"warning: {text}" for text in inspection.shortened(found, most=10))]:
+        print(line)
     if workdir:
         folder = pathlib.Path(workdir)
-        folder.mkdir(parents=True, exist_ok=True)
         data = make_data(config, prepared)
         batch = jax.jit(data.sample, static_argnums=2)(data.arrays, jax.random.key(config.seed), 16)
-        pictures.write_png(folder / "inspect_crops.png", pictures.grid(pictures.to_uint8(np.asarray(batch["image"]))))
+        shown = {
+            "inspect_crops.png": pictures.grid(pictures.to_uint8(np.asarray(batch["image"]))),
+            "inspect_scans.png": overview.scans_picture(prepared),
+            "inspect_statistics.png": overview.statistics_picture(prepared),
+        }
+        for name, picture in shown.items():
+            pictures.write_png(folder / name, picture)
         atomic.write_json(folder / "inspect.json", rows)
-        print(f"{folder / 'inspect.json'} and {folder / 'inspect_crops.png'} written.")
+        print(f"{folder}: {', '.join([*shown, 'inspect.json'])} written.")
     return rows
-
-
-def _line(row: dict) -> str:
-    if row["refused"]:
-        return f"refused   {row['file']}: {row['refused']}"
-    scale = f"{row['nm_per_pixel'][1]:.4g} nm/px" if row["nm_per_pixel"] else "no scale"
-    values = f"{row['min']:.4g} .. {row['max']:.4g}, mean {row['mean']:.4g} {row['unit']}"
-    shape = f"{row['shape'][1]} x {row['shape'][0]}"
-    return f"{row['split']:9} {row['id']}  {shape} {row['dtype']}, {scale}, {values}, levelling {row['levelling']['method']}"

@@ -90,6 +90,7 @@ def data(size: int) -> ml_collections.ConfigDict:
             "use_masks": False,
             "select": "",  # text file with one stem a line: only those files
             "nm_per_pixel": 0.0,  # 0: what the files say
+            "resample_nm": 0.0,  # nm per pixel that scans of different or oblong pixels are resampled to; 0: the training scans' median
             "max_pixels": 100_000_000,
             "skip_bad": False,
             "window": 0,  # scans resident at a time; 0: all

@@ -16,7 +16,7 @@ _AT_LEAST = {"height": 1, "width": 1, "crop": 0, "num_simulated": 1, "max_pixels
 _FLAGS = ("mirror", "use_masks", "skip_bad")
 _TEXTS = ("source", "tfds_dir", "masks", "select", "group_by", "rotation", "levelling")
 _SHARES = ("held_out", "test")
-_OTHERS = ("channels", "margins", "nm_per_pixel")
+_OTHERS = ("channels", "margins", "nm_per_pixel", "resample_nm")
 _FOLDER_ONLY = ("margins", "select", "masks")
 
 
@@ -42,6 +42,8 @@ def check(config) -> None:
     _must(data.levelling in LEVELLING, "levelling", data.levelling, f"choose {_or(LEVELLING)}")
     _check_margins(data.margins)
     _check_scale(data.nm_per_pixel)
+    resample_nm = data.resample_nm
+    _must(_is_number(resample_nm) and resample_nm >= 0, "resample_nm", resample_nm, "a positive number of nm, or 0 for the scans' median")
     if data.group_by:
         _check_pattern(data.group_by)
     _check_source(data)

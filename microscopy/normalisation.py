@@ -36,20 +36,9 @@ class ValueMap:
 def fit(scans: list[Scan]) -> ValueMap:
     """Returns the map of the training scans: their 0.1 and 99.9 percentile over all pixels.
 
-    Beyond 20 million values a seeded random sample of pixels is used. DataError where the
-    scans are constant, or mix heights and grey levels, stored types or scales.
+    Beyond 20 million values a seeded random sample of pixels is used. DataError where the scans are constant, and as by `check_alike`.
     """
-    units = sorted({scan.unit for scan in scans})
-    if len(units) > 1:
-        raise DataError(f"the scans mix {' and '.join(units)}: train on one kind at a time.")
-    first = {str(scan.pixels.dtype): scan for scan in scans}
-    if len(first) > 1 and units == ["grey"]:
-        named = ", ".join(f"{scan.file or scan.id} is {dtype}" for dtype, scan in sorted(first.items()))
-        raise DataError(
-            f"the scans store grey levels in different ways: {named}.\nConvert them to one, or choose some with config.data.select."
-        )
-    if len({scan.nm_per_pixel for scan in scans}) > 1:
-        raise DataError("the scans have different nm per pixel: train on one scale at a time.")
+    check_alike(scans)
     share = min(1.0, _MAX_VALUES / sum(scan.pixels.size for scan in scans))
     random = np.random.default_rng(0)  # whole pixels at random: a stride could fall in step with rows or channels
     values = np.concatenate([_some(scan.pixels, share, random).reshape(-1) for scan in scans])
@@ -61,7 +50,22 @@ def fit(scans: list[Scan]) -> ValueMap:
             f"all {len(scans)} training scans hold the one value {low}: there is nothing to learn. Check the folder and the margins."
         )
     clipped = (float(np.mean(values < low)), float(np.mean(values > high)))
-    return ValueMap(low, high, units[0], clipped)
+    return ValueMap(low, high, scans[0].unit, clipped)
+
+
+def check_alike(scans: list[Scan]) -> None:
+    """Raises DataError, naming a file of each kind, where scans mix heights and grey levels, or grey levels of different stored types."""
+    first = {scan.unit: scan for scan in scans}
+    units = sorted(first)
+    if len(units) > 1:
+        named = ", ".join(f"{scan.file or scan.id} is {unit}" for unit, scan in sorted(first.items()))
+        raise DataError(f"the scans mix {' and '.join(units)}: {named}.\nTrain on one kind at a time: choose some with config.data.select.")
+    first = {str(scan.pixels.dtype): scan for scan in scans}
+    if len(first) > 1 and units == ["grey"]:
+        named = ", ".join(f"{scan.file or scan.id} is {dtype}" for dtype, scan in sorted(first.items()))
+        raise DataError(
+            f"the scans store grey levels in different ways: {named}.\nConvert them to one, or choose some with config.data.select."
+        )
 
 
 def _some(pixels: np.ndarray, share: float, random) -> np.ndarray:

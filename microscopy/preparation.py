@@ -1,24 +1,25 @@
 """From a config's data section to levelled, split, normalised scans: everything that happens before a crop is cut."""
 
+import contextlib
 import dataclasses
 import math
 import re
 from collections.abc import Mapping
 
-import cv2
 import numpy as np
 
-from microscopy import datasets, fields, folder, levelling, normalisation, simulator
+from microscopy import datasets, fields, flaws, folder, levelling, normalisation, resampling, simulator
 from microscopy.normalisation import ValueMap
 from microscopy.scan import DataError, FieldError, Refused, Scan
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """Levelled scans by split, the map to [-1, 1], the crop (height, width) in px of a scan, and the refused files.
+    """Levelled scans of one pixel size by split, the map to [-1, 1], the crop (height, width) in px of a scan, the refused files.
 
-    `facts` holds, by scan id, what was read and done: file, channel, shape, nm_per_pixel, unit, min, max and mean as
-    stored, and the levelling's record. `classes` are the names of the labelled scans' classes, sorted; label i is classes[i].
+    `facts` holds, by scan id, what was read (file, channel, shape, nm_per_pixel, unit, min, max and mean as stored) and
+    what was found and done: unfinished lines, constant bands, clipped values, levelling, resampling. `classes` are the names of
+    the labelled scans' classes, sorted; label i is classes[i]. `size` (height, width) is a training image's, in px.
     """
 
     splits: Mapping[str, list[Scan]]
@@ -27,6 +28,7 @@ class Prepared:
     refused: list[Refused]
     facts: Mapping[str, Mapping]
     classes: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
 
 
 def class_names(scans: list[Scan]) -> tuple[str, ...]:
@@ -63,31 +65,87 @@ def load_scans(data) -> tuple[list[Scan], list[Refused]]:
 
 
 def prepare(config) -> Prepared:
-    """Returns what `config.data` trains on: read, brought to its channels, levelled, split by scan, map fitted.
+    """Returns what `config.data` trains on: read, brought to its channels, levelled, split by scan, resampled, map fitted.
 
     Raises FieldError for a field that cannot be, DataError for files and sets of scans that cannot be trained on.
     """
     fields.check(config)
     data = config.data
-    scans, refused = load_scans(data)
-    if not scans:
-        raise DataError(f"config.data.source={data.source}: no scan is left to train on ({len(refused)} refused).")
+    scans, refused = _of_one_kind(*load_scans(data), data)
     if data.group_by:
         scans = grouped(scans, data.group_by)
     if data.use_masks:
         _check_masks(scans)
     facts, levelled = {}, []
     for scan in scans:
-        pixels, record = _levelled(scan, data)
-        facts[scan.id] = _facts(scan, record)
-        levelled.append(dataclasses.replace(scan, pixels=pixels))
-    crop = crop_size(levelled, data)
+        with _listing(refused, scan, data.skip_bad):
+            done, facts[scan.id] = _levelled(scan, data)
+            levelled.append(done)
+    _check_some(levelled, refused, data)
+    normalisation.check_alike(levelled)
     splits = normalisation.split(levelled, config.seed, data.held_out, data.test)
+    splits = _on_one_scale(splits, facts, refused, data)
+    _check_some(splits["train"], refused, data)
+    scans = [scan for part in splits.values() for scan in part]
+    crop = crop_size(scans, data)
     value_map = normalisation.fit(splits["train"])
-    scale = levelled[0].nm_per_pixel
+    scale = scans[0].nm_per_pixel
     if scale:
         value_map = dataclasses.replace(value_map, nm_per_pixel=(scale[0] * crop[0] / data.height, scale[1] * crop[1] / data.width))
-    return Prepared(splits, value_map, crop, refused, facts, class_names(levelled))
+    for scan in scans:
+        facts[scan.id]["largest_crop"] = _largest_crop(scan, data)
+    facts = {id: found for id, found in facts.items() if "largest_crop" in found}
+    return Prepared(splits, value_map, crop, refused, facts, class_names(scans), (data.height, data.width))
+
+
+@contextlib.contextmanager
+def _listing(refused: list[Refused], scan: Scan, skip_bad: bool):
+    """Within it a DataError of the scan is listed among the refused, with `skip_bad`; a wrong field is told in any case."""
+    try:
+        yield
+    except DataError as error:
+        if not skip_bad or isinstance(error, FieldError):
+            raise
+        name = scan.file or scan.id
+        refused.append(Refused(name, str(error).removeprefix(f"{name}: ")))
+
+
+def _check_some(scans: list[Scan], refused: list[Refused], data) -> None:
+    if not scans:
+        first = f"; the first: {refused[0].file}: {refused[0].reason}" if refused else ""
+        raise DataError(f"config.data.source={data.source}: no scan is left to train on ({len(refused)} refused){first}.")
+
+
+def _of_one_kind(scans: list[Scan], refused: list[Refused], data) -> tuple[list[Scan], list[Refused]]:
+    """Scans without a scale among others with one are an error, or refused: they cannot be brought to one pixel size."""
+    _check_some(scans, refused, data)
+    lost = resampling.without_scale(scans)
+    if lost and not data.skip_bad:
+        other = next(scan for scan in scans if scan.nm_per_pixel)
+        raise DataError(
+            f"{lost[0].file or lost[0].id}: states no nm per pixel, {other.file or other.id} does ({len(lost)} of {len(scans)} scans "
+            "do not).\nTrain on one kind: choose files by --config.data.select=FILE, or leave those without a scale out by "
+            "--config.data.skip_bad=true."
+        )
+    if data.resample_nm and not any(scan.nm_per_pixel for scan in scans):
+        raise FieldError(f"config.data.resample_nm={data.resample_nm}: no scan states its nm per pixel; give config.data.nm_per_pixel too.")
+    ids = {scan.id for scan in lost}
+    listed = [Refused(scan.file or scan.id, "states no nm per pixel while others do") for scan in lost]
+    return [scan for scan in scans if scan.id not in ids], [*refused, *listed]
+
+
+def _on_one_scale(splits: dict[str, list[Scan]], facts: dict[str, dict], refused: list[Refused], data) -> dict[str, list[Scan]]:
+    nm = data.resample_nm or resampling.common_scale(splits["train"])
+    if nm is None:
+        return splits
+    done = {name: [] for name in splits}
+    for name, part in splits.items():
+        for scan in part:
+            with _listing(refused, scan, data.skip_bad):
+                factor = resampling.factors(scan, nm, data.max_pixels)
+                done[name].append(resampling.resampled(scan, nm, factor))
+                facts[scan.id]["resampling"] = {"nm_per_pixel": nm, "factor": list(factor), "shape": list(done[name][-1].pixels.shape[:2])}
+    return done
 
 
 def grouped(scans: list[Scan], pattern: str) -> list[Scan]:
@@ -111,19 +169,28 @@ def _check_masks(scans: list[Scan]) -> None:
         )
 
 
-def _levelled(scan: Scan, data) -> tuple[np.ndarray, dict]:
+def _levelled(scan: Scan, data) -> tuple[Scan, dict]:
+    """The scan without unfinished lines, in its channels, levelled; and the facts of it."""
+    name, rows = scan.file or scan.id, flaws.finished(scan.pixels)
+    pixels = scan.pixels[rows]
+    mask = None if scan.mask is None else scan.mask[rows]
+    bad = 0 if pixels.dtype.kind != "f" else int((~np.isfinite(pixels)).sum())
+    if bad or not pixels.size:
+        what = f"{bad} of its pixels are NaN or infinite" if pixels.size else "holds no value at all"
+        raise DataError(f"{name}: {what}; fill or cut them, or leave the scan out by --config.data.select=FILE")
     method = data.levelling if data.levelling != "auto" else "plane+backgrounds" if scan.unit == "nm" else "none"
-    pixels = _to_channels(scan, data.channels)
-    if method == "none":  # photographs keep their stored type
-        return pixels, {"method": method}
-    try:
-        return levelling.level(pixels, method)
-    except DataError as error:
-        raise DataError(f"{scan.file or scan.id}: {error}") from None
+    levelled, record = _to_channels(pixels, name, data.channels), {"method": method}
+    if method != "none":  # photographs keep their stored type
+        try:
+            levelled, record = levelling.level(levelled, method)
+        except DataError as error:
+            raise type(error)(f"{name}: {error}") from None
+    return dataclasses.replace(scan, pixels=levelled, mask=mask), _facts(scan, pixels, record, data)
 
 
-def _facts(scan: Scan, record: Mapping) -> dict:
-    low, high, mean = (float(f(scan.pixels)) for f in (np.min, np.max, np.mean))
+def _facts(scan: Scan, pixels: np.ndarray, record: Mapping, data) -> dict:
+    low, high, mean = float(pixels.min()), float(pixels.max()), float(pixels.mean(dtype=np.float64))
+    bands = flaws.constant_bands(pixels)
     return {
         "file": scan.file,
         "channel": scan.channel,
@@ -134,20 +201,25 @@ def _facts(scan: Scan, record: Mapping) -> dict:
         "min": low,
         "max": high,
         "mean": mean,
+        "margins": list(data.margins),
+        "unfinished_lines": len(scan.pixels) - len(pixels),
+        "constant_bands": list(bands),
+        "clipped": [list(end) for end in flaws.clipped(pixels, bands)],
         "levelling": dict(record),
+        "resampling": None,
     }
 
 
-def _to_channels(scan: Scan, channels: int) -> np.ndarray:
+def _to_channels(pixels: np.ndarray, name: str, channels: int) -> np.ndarray:
     """Colour to one channel by the luma of Rec. 601 in the stored dtype; one channel to colour by repetition."""
-    have = 1 if scan.pixels.ndim == 2 else scan.pixels.shape[2]
+    have = 1 if pixels.ndim == 2 else pixels.shape[2]
     if have == channels:
-        return scan.pixels
+        return pixels
     if channels == 1 and have == 3:
-        return cv2.cvtColor(scan.pixels, cv2.COLOR_RGB2GRAY)
+        return flaws.luma(pixels)
     if channels == 3 and have == 1:
-        return np.repeat(scan.pixels.reshape(*scan.pixels.shape[:2], 1), 3, axis=2)
-    raise DataError(f"{scan.file or scan.id}: {have} channels; config.data.channels={channels} can be 1 or 3.")
+        return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
+    raise DataError(f"{name}: {have} channels; config.data.channels={channels} can be 1 or 3.")
 
 
 def crop_size(scans: list[Scan], data) -> tuple[int, int]:
@@ -157,8 +229,7 @@ def crop_size(scans: list[Scan], data) -> tuple[int, int]:
     every turn fits without empty corners; rounded down to exactly that shape. Scans too small are named: by a FieldError
     where the field was set, else by a DataError.
     """
-    room = math.sqrt(2.0) if data.rotation == "free" else 1.0
-    longer = data.crop or min(256, *(int(min(scan.pixels.shape[:2]) / room) for scan in scans))
+    longer = data.crop or min(256, *(_largest_crop(scan, data) for scan in scans))
     unit = max(data.height, data.width) // math.gcd(data.height, data.width)
     if not data.crop and longer > unit:
         longer -= longer % unit
@@ -166,12 +237,23 @@ def crop_size(scans: list[Scan], data) -> tuple[int, int]:
     crop = (round(data.height * ratio), round(data.width * ratio))
     small = [scan for scan in scans if not _fits(scan.pixels.shape, crop, data.rotation)]
     if small or min(crop) < 1:
-        named = ", ".join(f"{scan.file or scan.id} ({scan.pixels.shape[1]}x{scan.pixels.shape[0]})" for scan in small[:3])
+        named = ", ".join(f"{scan.file or scan.id} ({size_text(scan)})" for scan in small[:3])
         raise (FieldError if data.crop else DataError)(
             f"config.data.crop={data.crop}: with rotation {data.rotation} {len(small)} of {len(scans)} scans are too small for "
-            f"{crop[1]}x{crop[0]} px: {named}{' ...' if len(small) > 3 else ''}.\nUse a smaller crop or leave the scans out."
+            f"{crop[1]} x {crop[0]} px: {named}{' ...' if len(small) > 3 else ''}.\nUse a smaller crop or leave the scans out."
         )
     return crop
+
+
+def size_text(scan: Scan) -> str:
+    """Returns "512 x 256 px" (width first), with ", 128 x 64 nm" where the scan states its scale."""
+    height, width = scan.pixels.shape[:2]
+    area = f", {width * scan.nm_per_pixel[1]:.4g} x {height * scan.nm_per_pixel[0]:.4g} nm" if scan.nm_per_pixel else ""
+    return f"{width} x {height} px{area}"
+
+
+def _largest_crop(scan: Scan, data) -> int:
+    return int(min(scan.pixels.shape[:2]) / (math.sqrt(2.0) if data.rotation == "free" else 1.0))
 
 
 def _fits(shape: tuple[int, ...], crop: tuple[int, int], rotation: str) -> bool:

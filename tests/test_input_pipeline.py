@@ -155,7 +155,7 @@ def test_default_crop_and_scans_too_small_are_named():
     data.width = 80
     assert preparation.crop_size(scans, data) == (24, 60)  # 63 is no multiple of 5, pixels stay square
     data.width, data.crop = 32, 64
-    with pytest.raises(FieldError, match=r"config.data.crop=64: .* 1 of 2 .*little \(300x90\)"):
+    with pytest.raises(FieldError, match=r"config.data.crop=64: .* 1 of 2 .*little \(300 x 90 px\)"):
         preparation.crop_size(scans, data)
     data.rotation, data.crop = "none", 90
     assert preparation.crop_size(scans, data) == (90, 90)
@@ -307,19 +307,44 @@ def test_inspect_returns_prints_and_writes_an_object_a_scan_and_a_refused_file(f
     config = inspected(folder)
     rows = input_pipeline.inspect(config, workdir)
     lines = capsys.readouterr().out.splitlines()
-    assert len(rows) == 7 and len(lines) == 7 + 1 + 1
+    assert len(rows) == 7 and lines[0].startswith("file")
     assert json.loads((workdir / "inspect.json").read_text()) == rows
     splits = preparation.prepare(config).splits
-    for row, line in zip(rows[:6], lines[:6], strict=True):
+    for row, line in zip(rows[:6], lines[1:7], strict=True):
         pixels = cv2.imread(str(folder / f"{row['id']}.png"), cv2.IMREAD_UNCHANGED)
         assert (row["min"], row["max"], row["mean"]) == (pixels.min(), pixels.max(), pytest.approx(pixels.mean()))
         assert row["shape"] == [70, 64] and row["dtype"] == "uint8" and row["unit"] == "grey" and row["nm_per_pixel"] is None
         assert row["refused"] is None and row["levelling"] == {"method": "none"} and row["file"] == str(folder / f"{row['id']}.png")
-        assert row["id"] in [scan.id for scan in splits[row["split"]]]
-        assert line.split()[:2] == [row["split"], row["id"]] and "64 x 70 uint8, no scale, " in line and "nm" not in line
+        assert row["id"] in [scan.id for scan in splits[row["split"]]] and row["warnings"] == []
+        assert line.split() == [
+            f"{row['id']}.png",
+            "64",
+            "x",
+            "70",
+            f"{row['min']:.4g}",
+            "..",
+            f"{row['max']:.4g}",
+            "grey",
+            "none",
+            *row["split"].split("_"),
+        ]
     assert rows[6]["file"].endswith("torn.png") and rows[6]["refused"] and rows[6]["split"] is None
-    assert lines[6] == f"refused   {rows[6]['file']}: {rows[6]['refused']}"
-    assert lines[7].startswith("4 train, 1 held out, 1 test, 1 refused; crops 45 x 45 px to 16 x 16; ")
+    assert " ".join(" ".join(lines[7:-2]).split()) == f"refused {rows[6]['file']}: {rows[6]['refused']}"
+    assert lines[-2].startswith("4 train, 1 held out, 1 test, 1 refused; crops 45 x 45 px to 16 x 16; ")
+    names = ["inspect_crops.png", "inspect_scans.png", "inspect_statistics.png", "inspect.json"]
+    assert lines[-1] == f"{workdir}: {', '.join(names)} written." and {path.name for path in workdir.iterdir()} == set(names)
+
+
+def test_inspect_warns_and_says_so_in_the_scans_object(folder, capsys):
+    pixels = cv2.imread(str(folder / "scan3.png"), cv2.IMREAD_UNCHANGED)
+    pixels[-12:] = 0
+    cv2.imwrite(str(folder / "scan3.png"), pixels)
+    rows = input_pipeline.inspect(inspected(folder))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert line.startswith("warning: scan3.png: 12 rows at the bottom hold no image") and rows[3]["warnings"] == [
+        line.removeprefix("warning: ")
+    ]
+    assert [row["warnings"] for row in rows[:3]] == [[]] * 3
 
 
 def test_inspect_shows_sixteen_crops_as_the_network_sees_them(folder, tmp_path):
@@ -341,9 +366,13 @@ def test_inspect_tells_the_scale_and_levelling_of_heights_and_needs_no_workdir(c
     config = dcgan.config("test", 16, 4, "tiny").unlock()
     config.data.num_simulated = 1
     (row,) = input_pipeline.inspect(config)
-    (line, _) = capsys.readouterr().out.splitlines()
+    head, line, summary = capsys.readouterr().out.splitlines()
     assert row["unit"] == "nm" and row["nm_per_pixel"] == [0.25, 0.25] and row["levelling"]["method"] == "plane+backgrounds"
-    assert "512 x 512 float32, 0.25 nm/px, " in line and line.endswith(" nm, levelling plane+backgrounds")
+    assert head.split() == ["file", "size", "px", "channel", "nm/px", "area", "nm", "range", "levelling", "split"]
+    assert line.split()[:9] == ["simulated_000", "512", "x", "512", "height", "0.25", "128", "x", "128"] and line.endswith(
+        "plane+backgrounds  train"
+    )
+    assert "crops 256 x 256 px = 64 x 64 nm to 16 x 16; " in summary
 
 
 @pytest.mark.parametrize(
@@ -354,7 +383,7 @@ def test_inspect_tells_the_scale_and_levelling_of_heights_and_needs_no_workdir(c
         ("channels", 2, "config.data.channels=2: 1 or 3"),
         ("source", "scans", "config.data.source='scans': write simulated, folder:PATH or tfds:NAME"),
         ("skip_bad", False, "torn.png"),
-        ("crop", 60, r"with rotation free 6 of 6 scans are too small for 60x60 px: .*\.\.\."),
+        ("crop", 60, r"with rotation free 6 of 6 scans are too small for 60 x 60 px: .*\.\.\."),
     ],
 )
 def test_inspect_names_the_field_or_file_that_cannot_be(folder, field, value, match):

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from microscopy.plots import ticks
+
 Series = tuple[np.ndarray, np.ndarray]
 """Steps (n) and values (n), in file order."""
 
@@ -35,14 +37,6 @@ def running_mean(values: np.ndarray, reach: int) -> np.ndarray:
     start, stop = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
     sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     return (sums[stop] - sums[start]) / (stop - start)
-
-
-def ticks(low: float, high: float, count: int) -> list[float]:
-    """Returns the multiples of 1, 2 or 5 times a power of ten inside [low, high], about `count` of them."""
-    rough = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(rough))
-    pace = min((factor * power for factor in (1, 2, 5, 10)), key=lambda pace: abs(math.log(pace / rough)))
-    return [index * pace for index in range(math.ceil(low / pace - 1e-9), math.floor(high / pace + 1e-9) + 1)]
 
 
 def limits(values: np.ndarray) -> tuple[float, float]:

@@ -1,12 +1,14 @@
-"""From files to what is trained on: groups that no split cuts through, classes, masks, and whose fault an error is."""
+"""From files to what is trained on: groups, classes, masks, pixel sizes, unfinished scans, and whose fault an error is."""
+
+import json
 
 import cv2
 import numpy as np
 import pytest
 
 from configs import dcgan
-from microscopy import preparation
-from microscopy.scan import DataError, FieldError
+from microscopy import preparation, spectra
+from microscopy.scan import DataError, FieldError, Scan
 
 
 def write(path, seed, shape=(40, 44)):
@@ -65,10 +67,127 @@ def test_missing_masks_and_crops_too_large_are_the_fields_fault(patients):
     ) as error:
         preparation.prepare(config_of(patients, use_masks=True))
     assert "--config.data.masks=DIR" in str(error.value)
-    with pytest.raises(FieldError, match=r"config.data.crop=41: with rotation none 24 of 24 scans are too small for 41x41 px"):
+    with pytest.raises(FieldError, match=r"config.data.crop=41: with rotation none 24 of 24 scans are too small for 41 x 41 px"):
         preparation.prepare(config_of(patients, rotation="none", crop=41))
 
 
 def test_levelling_that_an_image_cannot_have_names_the_file(patients):
     with pytest.raises(DataError, match=r"patient0_0.png: levelling: a height map \(h, w\) is needed"):
         preparation.prepare(config_of(patients, channels=3, levelling="plane"))
+
+
+WAVELENGTH = 20.0
+
+
+def waves(name, nm, seed=0, height_nm=120.0, width_nm=140.0, channels=None):
+    """A grating of 20 nm in noise, sampled at `nm` (y, x) per pixel."""
+    y, x = (np.arange(round(side / step)) * step for side, step in zip((height_nm, width_nm), nm, strict=True))
+    noise = np.random.default_rng([seed, *name.encode()]).normal(0, 0.1, (len(y), len(x)))
+    pixels = (np.sin(2 * np.pi * (0.6 * y[:, None] + 0.8 * x[None]) / WAVELENGTH) + noise).astype(np.float32)
+    ids = np.arange(pixels.size, dtype=np.int32).reshape(pixels.shape)
+    return Scan(name, pixels, f"sha{name}", file=f"scans/{name}.sxm", unit="nm", nm_per_pixel=nm, channel="Z", mask=ids)
+
+
+def prepared_of(monkeypatch, scans, **changes):
+    monkeypatch.setattr(preparation, "load_scans", lambda data: (list(scans), []))
+    return preparation.prepare(config_of("x", **{"levelling": "none", "crop": 0, "held_out": 0.0, "test": 0.0, **changes}))
+
+
+MIXED = [waves("a", (0.5, 0.5)), waves("b", (0.5, 0.5)), waves("c", (1.0, 1.0)), waves("d", (0.25, 0.5)), waves("e", (0.5, 0.5))]
+
+
+def test_mixed_pixel_sizes_come_to_one_and_a_wave_keeps_its_length(monkeypatch):
+    prepared = prepared_of(monkeypatch, MIXED)
+    assert [scan.nm_per_pixel for scan in prepared.splits["train"]] == [(0.5, 0.5)] * 5
+    assert [scan.pixels.shape for scan in prepared.splits["train"]] == [(240, 280)] * 5
+    for scan, stored in zip(prepared.splits["train"], MIXED, strict=True):
+        frequency, power = spectra.radial_psd(scan.pixels[None], 0.5)
+        assert abs(frequency[np.argmax(power)] - 1 / WAVELENGTH) <= frequency[1]
+        facts = prepared.facts[scan.id]
+        assert facts["nm_per_pixel"] == list(stored.nm_per_pixel) and facts["shape"] == list(stored.pixels.shape)
+        assert (facts["min"], facts["max"]) == (stored.pixels.min(), stored.pixels.max())
+        factor = [step / 0.5 for step in stored.nm_per_pixel]
+        assert facts["resampling"] == {"nm_per_pixel": 0.5, "factor": factor, "shape": [240, 280]}
+        untouched = [np.shares_memory(scan.pixels, stored.pixels), np.shares_memory(scan.mask, stored.mask)]
+        assert untouched == [factor == [1.0, 1.0]] * 2
+    assert json.loads(json.dumps(prepared.facts)) == prepared.facts
+    assert prepared.crop == (int(240 / 2**0.5),) * 2  # of the resampled scans
+    assert prepared.value_map.nm_per_pixel == (0.5 * prepared.crop[0] / 16, 0.5 * prepared.crop[1] / 16)
+
+
+def test_scans_of_one_scale_are_untouched_and_another_can_be_asked_for(monkeypatch):
+    scans = [waves(name, (0.5, 0.5)) for name in "abc"]
+    untouched = prepared_of(monkeypatch, scans).splits["train"]
+    assert all(np.array_equal(one.pixels, other.pixels) for one, other in zip(untouched, scans, strict=True))
+    prepared = prepared_of(monkeypatch, MIXED, resample_nm=1.0)
+    assert {scan.pixels.shape for scan in prepared.splits["train"]} == {(120, 140)}
+    assert prepared.facts["a"]["resampling"]["factor"] == [0.5, 0.5] and np.array_equal(prepared.splits["train"][2].pixels, MIXED[2].pixels)
+    assert prepared.value_map.nm_per_pixel[0] == prepared.crop[0] / 16
+
+
+def test_the_scale_is_the_median_of_the_training_scans_alone(monkeypatch):
+    scans = [waves(f"coarse{i}", (1.0, 1.0), group) for i, group in enumerate(range(4))] + [waves(f"fine{i}", (0.5, 0.5)) for i in range(4)]
+    for seed in range(3):
+        monkeypatch.setattr(preparation, "load_scans", lambda data: (list(scans), []))
+        config = config_of("x", levelling="none", crop=0, held_out=0.4, test=0.0)
+        config.seed = seed
+        prepared = preparation.prepare(config)
+        trained = sorted(prepared.facts[scan.id]["nm_per_pixel"][0] for scan in prepared.splits["train"])
+        assert len(trained) == 5
+        assert {scan.nm_per_pixel for part in prepared.splits.values() for scan in part} == {(trained[2], trained[2])}
+
+
+def test_a_scan_without_a_scale_among_others_is_named_or_left_out(monkeypatch):
+    lost = Scan("lost", np.zeros((200, 200), np.uint8), "sha", file="scans/lost.png")
+    with pytest.raises(DataError, match=r"scans/lost.png: states no nm per pixel, scans/a.sxm does \(1 of 6 scans do not\)") as error:
+        prepared_of(monkeypatch, [lost, *MIXED])
+    assert "config.data.select=FILE" in str(error.value) and len(str(error.value).splitlines()) <= 5
+    prepared = prepared_of(monkeypatch, [lost, *MIXED], skip_bad=True)
+    assert [item.file for item in prepared.refused] == ["scans/lost.png"] and "lost" not in prepared.facts
+    with pytest.raises(FieldError, match="config.data.resample_nm=0.5: no scan states its nm per pixel"):
+        prepared_of(monkeypatch, [lost], resample_nm=0.5)
+
+
+def test_a_scale_too_far_from_the_others_is_named_or_left_out(monkeypatch):
+    far = waves("far", (20.0, 20.0), height_nm=2000, width_nm=2000)
+    with pytest.raises(DataError, match=r"scans/far.sxm: has 20 nm per pixel, the set is trained at 0.5: more than 16 times apart"):
+        prepared_of(monkeypatch, [*MIXED, far])
+    prepared = prepared_of(monkeypatch, [*MIXED, far], skip_bad=True)
+    assert [scan.id for scan in prepared.splits["train"]] == list("abcde") and list(prepared.facts) == list("abcde")
+    assert prepared.refused[0].file == "scans/far.sxm" and prepared.refused[0].reason.startswith("has 20 nm per pixel")
+    with pytest.raises(DataError, match=r"no scan is left to train on \(6 refused\); the first: scans/a.sxm: has 0.5 nm"):
+        prepared_of(monkeypatch, [*MIXED, far], skip_bad=True, resample_nm=1000.0)
+
+
+def test_unfinished_lines_are_cut_and_other_holes_refused(monkeypatch):
+    scans = [waves(name, (0.5, 0.5)) for name in "abc"]
+    scans[1].pixels[150:] = np.nan
+    prepared = prepared_of(monkeypatch, scans, levelling="plane+rows")
+    assert [scan.pixels.shape for scan in prepared.splits["train"]] == [(240, 280), (150, 280), (240, 280)]
+    facts = prepared.facts["b"]
+    assert facts["unfinished_lines"] == 90 and facts["shape"] == [240, 280] and facts["max"] == np.nanmax(scans[1].pixels)
+    np.testing.assert_array_equal(prepared.splits["train"][1].mask, scans[1].mask[:150])
+    scans[1].pixels[20, 30:33] = np.inf
+    with pytest.raises(DataError, match="scans/b.sxm: 3 of its pixels are NaN or infinite"):
+        prepared_of(monkeypatch, scans)
+    scans[2].pixels[:] = np.nan
+    assert [item.reason[:20] for item in prepared_of(monkeypatch, scans, skip_bad=True).refused] == [
+        "3 of its pixels are ",
+        "holds no value at all"[:20],
+    ]
+
+
+def test_kinds_are_compared_over_all_splits(monkeypatch):
+    scans = [Scan(str(i), np.random.default_rng(i).integers(256, size=(40, 40), dtype=np.uint8), str(i)) for i in range(9)]
+    deep = Scan("deep", scans[0].pixels.astype(np.uint16), "deep", file="deep.tif")
+    for seed in range(4):
+        monkeypatch.setattr(preparation, "load_scans", lambda data: ([*scans, deep], []))
+        config = config_of("x", held_out=0.4)
+        config.seed = seed
+        with pytest.raises(DataError, match="deep.tif is uint16"):
+            preparation.prepare(config)
+
+
+def test_messages_tell_the_area_in_nm_where_it_is_known(monkeypatch):
+    with pytest.raises(FieldError, match=r"too small for 200 x 200 px: scans/a.sxm \(280 x 240 px, 140 x 120 nm\), scans/b"):
+        prepared_of(monkeypatch, MIXED, crop=200)

@@ -1,0 +1,238 @@
+"""What a config would train on, in words: a row a scan, an aligned table, and warnings with their remedy."""
+
+import collections
+import pathlib
+import textwrap
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from microscopy.duplicates import descriptor, near_duplicates
+from microscopy.preparation import Prepared, classes
+from microscopy.resampling import TOLERANCE
+
+COLUMNS = 120
+"""Characters a line of the table has at most."""
+
+CLIPPED = 0.05
+"""Share of pixels at one extreme value from which a scan counts as clipped."""
+
+MOST_COMPARED = 2000
+"""Scans among which near-duplicates are sought; of a larger set as many, evenly spaced."""
+
+_SIDES = ("rows at the top", "columns at the right", "rows at the bottom", "columns at the left")
+_LEAVE_OUT = "leave it out by --config.data.select=FILE (the ids to keep)"
+
+
+class Finding(NamedTuple):
+    """One warning: its kind, the id of the scan it is about, and a line that names the file and the remedy."""
+
+    kind: str
+    id: str
+    text: str
+
+
+def name(id: str, file: str) -> str:
+    """Returns a scan's name for people: its id with the file's suffix, where the id is the file's stem, else the id."""
+    path = pathlib.PurePath(file)
+    return id + path.suffix if file and path.stem == id.rpartition("/")[2] else id
+
+
+def warnings(prepared: Prepared, most: int = 3) -> list[str]:
+    """Returns a line a warning (see `findings`), of each kind `most` at most and then how many more of it there are."""
+    return shortened(findings(prepared), most)
+
+
+def shortened(found: list[Finding], most: int) -> list[str]:
+    """Returns the findings' lines, of each kind `most` at most and then how many more of it there are."""
+    lines, kinds = [], collections.defaultdict(list)
+    for finding in found:
+        kinds[finding.kind].append(finding.text)
+    for kind, texts in kinds.items():
+        lines += texts[:most]
+        lines += [f"{kind}: {len(texts) - most} more."] if len(texts) > most else []
+    return lines
+
+
+def findings(prepared: Prepared) -> list[Finding]:
+    """Returns what may spoil a training.
+
+    Mixed pixel sizes, a scan that keeps all crops small, then scan by scan unfinished lines, constant bands and clipped values, then
+    near-duplicates, those across two splits first.
+    """
+    found = [*_scales(prepared), *_small(prepared)]
+    for id, facts in prepared.facts.items():
+        found += _of_scan(id, name(id, facts["file"]), facts)
+    return found + _duplicates(prepared)
+
+
+def _of_scan(id: str, who: str, facts) -> Iterable[Finding]:
+    if facts["unfinished_lines"]:
+        lines = f"{facts['unfinished_lines']} of {facts['shape'][0]} lines"
+        yield Finding("unfinished scans", id, f"{who}: {lines} hold no values and were cut off; {_LEAVE_OUT} if too little is left.")
+    if any(facts["constant_bands"]):
+        sides = zip(_SIDES, facts["constant_bands"], strict=True)
+        where = " and ".join(f"{count} {side}" for side, count in sides if count)
+        margins = tuple(band + cut for band, cut in zip(facts["constant_bands"], facts["margins"], strict=True))
+        remedy = f'cut them from all scans by --config.data.margins="{margins}", or {_LEAVE_OUT}'
+        yield Finding("constant bands", id, f"{who}: {where} hold no image (an info bar, one value); {remedy}.")
+    for (value, share), what in zip(facts["clipped"], ("least", "greatest"), strict=True):
+        if share >= CLIPPED:
+            text = f"{who}: {share:.0%} of its pixels have its {what} value, {value:.4g} {facts['unit']}: clipped, or a mask; {_LEAVE_OUT}."
+            yield Finding("clipped values", id, text)
+            return
+
+
+def _scales(prepared: Prepared) -> list[Finding]:
+    changed = {id: facts for id, facts in prepared.facts.items() if facts["resampling"] and facts["resampling"]["factor"] != [1.0, 1.0]}
+    stored = [value for facts in changed.values() for value in facts["nm_per_pixel"]]
+    if not changed or max(stored) <= (1 + TOLERANCE) * min(stored) and len(changed) == len(prepared.facts):
+        return []  # one scale for all, which another was asked for
+    id = max(changed, key=lambda id: max(max(value, 1 / value) for value in changed[id]["resampling"]["factor"]))
+    nm = changed[id]["resampling"]["nm_per_pixel"]
+    who, count = name(id, changed[id]["file"]), f"{len(changed)} of {len(prepared.facts)} scans"
+    text = f"{count} are resampled to {nm:.4g} nm per pixel, most of all {who}"
+    return [Finding("mixed scales", id, f"{text} from {_nm(changed[id])}; another scale by --config.data.resample_nm=NM.")]
+
+
+def _small(prepared: Prepared) -> list[Finding]:
+    """One small scan decides the crop of all where none is set."""
+    allowed = {id: facts["largest_crop"] for id, facts in prepared.facts.items()}
+    found, longer = [], max(prepared.crop)
+    if not allowed:
+        return []
+    id = min(allowed, key=allowed.get)
+    who, usual = name(id, prepared.facts[id]["file"]), min(256, int(np.median(list(allowed.values()))))
+    if longer < 0.75 * usual and longer > 0.9 * allowed[id]:
+        text = f"{who}: is so small that crops are {longer} px, half of the scans allow {usual}; {_LEAVE_OUT}."
+        found.append(Finding("scans that keep crops small", id, text))
+    if prepared.size and longer < max(prepared.size):
+        text = f"{who}: is too small for {prepared.size[1]} x {prepared.size[0]} px, crops of {longer} px are enlarged"
+        remedy = "train a smaller size by --config.data.height=H --config.data.width=W"
+        found.append(Finding("scans too small for the training size", id, f"{text}; {remedy}, or {_LEAVE_OUT}."))
+    return found
+
+
+def _duplicates(prepared: Prepared) -> list[Finding]:
+    scans = [(scan, split) for split, part in prepared.splits.items() for scan in part]
+    total = len(scans)
+    if total > MOST_COMPARED:
+        scans = [scans[i] for i in np.linspace(0, total - 1, MOST_COMPARED).astype(int)]
+    if len(scans) < 2:
+        return []
+    across, within = [], []
+    for i, j, correlation, turned in near_duplicates(np.stack([descriptor(scan.pixels) for scan, _ in scans])):
+        (one, here), (other, there) = scans[i], scans[j]
+        who = f"{name(one.id, one.file)} ({_words(here)}) and {name(other.id, other.file)} ({_words(there)})"
+        how = f"show the same{', turned or mirrored' if turned else ''} (correlation {correlation:.2f})"
+        if here == there:
+            within.append(Finding("near-duplicates in one split", one.id, f"{who} {how}: counted twice; remove one."))
+        else:
+            remedy = "remove one, or keep them together by --config.data.group_by=REGEX"
+            across.append(Finding("near-duplicates across splits", one.id, f"{who} {how}: scores on it are no test; {remedy}."))
+    if total > MOST_COMPARED:
+        within.append(Finding("compared", scans[0][0].id, f"near-duplicates were sought among {MOST_COMPARED} of {total} scans."))
+    return across + within
+
+
+def _words(split: str) -> str:
+    return split.replace("_", " ")
+
+
+def rows(prepared: Prepared, found: list[Finding], channels_of: Callable[[str], Iterable[Any]] | None = None) -> list[dict]:
+    """Returns plain JSON objects: one a scan with its facts, `split`, `refused` (None) and `warnings` (`found`), and one a refused file.
+
+    `channels_of(file)` gives what else a file holds, records with `name`, `direction`, `pixels`, `unit` and `nm_per_pixel` as
+    stored: each becomes an object of its own with split None, except the one trained on, whose object takes shape, unit and values from it.
+    """
+    split_of = {scan.id: split for split, part in prepared.splits.items() for scan in part}
+    texts, objects = collections.defaultdict(list), []
+    for finding in found:
+        texts[finding.id].append(finding.text)
+    for id, facts in prepared.facts.items():
+        stored = [_stored(channel) for channel in channels_of(facts["file"])] if channels_of and facts["file"] else []
+        used = next((channel for channel in stored if facts["channel"] in (channel["channel"], _full(channel))), {})
+        objects.append({"id": id, **facts, **used, "split": split_of[id], "refused": None, "warnings": texts[id]})
+        objects += [
+            {"id": id, "file": facts["file"], **channel, "split": None, "refused": None} for channel in stored if channel is not used
+        ]
+    return objects + [{"id": None, "file": item.file, "split": None, "refused": item.reason} for item in prepared.refused]
+
+
+def _full(channel: dict) -> str:
+    return f"{channel['channel']} {channel['direction']}".strip()
+
+
+def _stored(channel: Any) -> dict:
+    pixels = np.asarray(channel.pixels)
+    values = pixels[np.isfinite(pixels)].astype(np.float64)
+    return {
+        "channel": channel.name,
+        "direction": channel.direction,
+        "shape": list(pixels.shape),
+        "dtype": str(pixels.dtype),
+        "nm_per_pixel": list(channel.nm_per_pixel) if channel.nm_per_pixel else None,
+        "unit": channel.unit,
+        "min": float(values.min()) if values.size else None,
+        "max": float(values.max()) if values.size else None,
+        "mean": float(values.mean()) if values.size else None,
+    }
+
+
+def table(rows: list[dict]) -> str:
+    """Returns the rows as aligned columns, 120 characters a line at most, and below them the refused files with their reasons.
+
+    Sizes and areas are width x height. A column that says nothing of any scan is left out.
+    """
+    kept = [row for row in rows if not row["refused"]]
+    head = ("file", "size px", "channel", "nm/px", "area nm", "range", "levelling", "split")
+    cells = [head, *(_cells(row) for row in kept)]
+    columns = [column for column in zip(*cells, strict=True) if any(column[1:])] if kept else []
+    if columns:
+        room = COLUMNS - sum(2 + max(map(len, column)) for column in columns[1:])
+        columns[0] = [_fitted(text, max(20, room)) for text in columns[0]]
+    widths = [max(map(len, column)) for column in columns]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in zip(*columns, strict=True)]
+    for row in rows:
+        if row["refused"]:
+            lines += textwrap.wrap(f"refused {row['file']}: {row['refused']}", COLUMNS, subsequent_indent="    ", break_long_words=False)
+    return "\n".join(lines)
+
+
+def _cells(row: dict) -> tuple[str, ...]:
+    height, width = row["shape"][:2]
+    nm, after, value = row["nm_per_pixel"], row.get("resampling"), row["min"]
+    scale = _nm(row) if nm else ""
+    if after and after["factor"] != [1.0, 1.0]:
+        scale += f" -> {after['nm_per_pixel']:.4g}"
+    area = f"{width * nm[1]:.4g} x {height * nm[0]:.4g}" if nm else ""
+    values = "no values" if value is None else f"{value:.4g} .. {row['max']:.4g} {row['unit']}"
+    size, split = f"{width} x {height}", _words(row["split"]) if row["split"] else "not used"
+    levelling = row.get("levelling", {}).get("method", "")
+    return name(row["id"], row["file"]), size, row["channel"], scale, area, values, levelling, split
+
+
+def _nm(row: dict) -> str:
+    y, x = row["nm_per_pixel"]
+    return f"{x:.4g}" if abs(y - x) < TOLERANCE * x else f"{x:.4g} x {y:.4g}"
+
+
+def _fitted(text: str, width: int) -> str:
+    if len(text) <= width:
+        return text
+    head = (width - 3) // 2
+    return f"{text[:head]}...{text[len(text) - (width - 3 - head) :]}"
+
+
+def summary(prepared: Prepared) -> list[str]:
+    """Returns lines: how many scans each split and class has, how crops are cut, what becomes -1 and 1."""
+    counts = ", ".join(f"{len(part)} {_words(split)}" for split, part in prepared.splits.items())
+    (height, width), nm, fitted = prepared.crop, prepared.value_map.nm_per_pixel, prepared.value_map
+    size = prepared.size or prepared.crop
+    area = f" = {nm[1] * size[1]:.4g} x {nm[0] * size[0]:.4g} nm" if nm else ""
+    crop = f"crops {width} x {height} px{area} to {size[1]} x {size[0]}"
+    lines = [f"{counts}, {len(prepared.refused)} refused; {crop}; {fitted.low:.4g} .. {fitted.high:.4g} {fitted.unit} to -1 .. 1."]
+    if prepared.classes:
+        lines.append(f"classes: {', '.join(f'{word} {count}' for word, count in classes(prepared).items())}.")
+    return lines
