@@ -58,13 +58,13 @@ def shortened(found: list[Finding], most: int) -> list[str]:
 def findings(prepared: Prepared) -> list[Finding]:
     """Returns what may spoil a training.
 
-    Mixed pixel sizes, a scan that keeps all crops small, then scan by scan unfinished lines, constant bands and clipped values, then
-    near-duplicates, those across two splits first.
+    Mixed pixel sizes, a scan that keeps all crops small, near-duplicates, those across two splits first; then scan by scan
+    unfinished lines, constant bands and clipped values.
     """
-    found = [*_scales(prepared), *_small(prepared)]
+    found = [*_scales(prepared), *_small(prepared), *_duplicates(prepared)]
     for id, facts in prepared.facts.items():
         found += _of_scan(id, name(id, facts["file"]), facts)
-    return found + _duplicates(prepared)
+    return found
 
 
 def _of_scan(id: str, who: str, facts) -> Iterable[Finding]:
