@@ -1,59 +1,56 @@
 """Scans to training batches: read, split, normalise on the host; crop, rotate, mirror and reduce on the device.
 
-A crop is one bilinear gather from a copy of its scan that was area-averaged once, when it was loaded, to 1.5 times the
-training resolution. On average over positions its blur lies between those of an area and of a triangle filter of the
-crop; pixel by pixel it varies with the place between grid points, in a fixed pattern where rotation is not free.
-A crop never touches the full scan again. Where a crop is not reduced the copy is the scan, and whole-pixel crops are exact.
+A crop is one bilinear gather from a copy of its scan that was area-averaged once, when it was loaded, and never touches the
+full scan again. With rotation none or quarter the copy has the training resolution: all pixels of a crop lie at one place between
+grid points, which differs from crop to crop, and share one blur between those of an area and of a triangle filter. With free
+rotation the copy has 1.5 times the resolution, a pixel's place between grid points is random and so is its blur, in the
+same range. Where a crop is not reduced the copy is the scan, and whole-pixel crops without free rotation are exact.
 """
 
+import math
 import pathlib
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from microscopy import atomic, pictures
-from microscopy.preparation import Prepared, prepare
-from microscopy.scan import DataError, Scan
+from microscopy import atomic, pictures, reduction
+from microscopy.preparation import Prepared, classes, prepare
+from microscopy.scan import DataError, FieldError, Scan
 from training.task import Batch, Data
-
-_OVERSAMPLING = 1.5
 
 
 def resident(scans: list[Scan], prepared: Prepared, data) -> dict[str, np.ndarray]:
     """Returns the host arrays that crops are cut from: one flat buffer of reduced copies, and each scan's place in it.
 
     `pixels` float32 (p, c) in [-1, 1]; per scan `offset`, `height`, `width` of its copy, `size` (h, w) in px of the scan,
-    `label` where scans have classes; with config.data.use_masks also `mask` int32 (q,) at full resolution and `mask_offset`.
+    `scale` (y, x) px of the copy for one of the scan, `label` where scans have classes (-1: this one has none); with
+    config.data.use_masks also `mask` int32 (q,) at full resolution and `mask_offset`.
     """
-    step = prepared.crop[0] / data.height / _OVERSAMPLING
-    copies = [_reduced(prepared.value_map.to_unit(scan.pixels), step) for scan in scans]
-    sizes = np.array([copy.shape[:2] for copy in copies], np.int64)
+    plans = [_plans(scan, prepared.crop, data) for scan in scans]
+    copies = [reduction.reduced(prepared.value_map.to_unit(scan.pixels), *plan) for scan, plan in zip(scans, plans, strict=True)]
+    sizes = np.array([[side.kept for side in plan] for plan in plans], np.int64)
     arrays = {
         "pixels": np.concatenate([copy.reshape(-1, data.channels) for copy in copies]),
         "offset": _offsets(sizes.prod(1), "pixels"),
         "height": sizes[:, 0].astype(np.int32),
         "width": sizes[:, 1].astype(np.int32),
         "size": np.array([scan.pixels.shape[:2] for scan in scans], np.int32),
+        "scale": np.array([[side.whole / side.padded for side in plan] for plan in plans], np.float32),
     }
-    if any(scan.label is not None for split in prepared.splits.values() for scan in split):
-        names = sorted({str(scan.label) for split in prepared.splits.values() for scan in split})
-        arrays["label"] = np.array([names.index(str(scan.label)) for scan in scans], np.int32)
+    if prepared.classes:
+        number = {name: index for index, name in enumerate(prepared.classes)}
+        arrays["label"] = np.array([number.get(scan.label, -1) for scan in scans], np.int32)
     if data.use_masks:
-        missing = [scan.file or scan.id for scan in scans if scan.mask is None]
-        if missing:
-            raise DataError(f"config.data.use_masks: {len(missing)} scans have no mask, the first is {missing[0]}.")
         arrays["mask"] = np.concatenate([scan.mask.reshape(-1) for scan in scans]).astype(np.int32)
         arrays["mask_offset"] = _offsets(np.array([scan.mask.size for scan in scans]), "masks")
     return arrays
 
 
-def _reduced(image: np.ndarray, step: float) -> np.ndarray:
-    if step <= 1.0:
-        return image
-    size = (max(1, round(image.shape[1] / step)), max(1, round(image.shape[0] / step)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+def _plans(scan: Scan, crop: tuple[int, int], data) -> tuple[reduction.Plan, reduction.Plan]:
+    sides = zip(scan.pixels.shape[:2], crop, (data.height, data.width), strict=True)
+    rows, columns = (reduction.plan(*side, data.rotation) for side in sides)
+    return rows, columns
 
 
 def _offsets(counts: np.ndarray, what: str) -> np.ndarray:
@@ -96,13 +93,12 @@ def crops(arrays, place, crop: tuple[int, int], height: int, width: int) -> Batc
     bilinear, masks nearest, by the same geometry. Quarter turns and mirrors of a crop are the same samples, bit for bit.
     """
     scan = place["scan"]
-    size = arrays["size"][scan].astype(jnp.float32)
     copy = jnp.stack([arrays["height"][scan], arrays["width"][scan]], axis=1)
     pitch = (crop[0] / height, crop[1] / width)
-    y, x = _positions(place, copy / size, pitch, height, width)
+    y, x = _positions(place, arrays["scale"][scan], pitch, height, width)
     batch = {"image": _bilinear(arrays["pixels"], arrays["offset"][scan], copy, y, x)}
     if "mask" in arrays:
-        y, x = _positions(place, jnp.ones_like(size), pitch, height, width)
+        y, x = _positions(place, jnp.ones_like(arrays["scale"][scan]), pitch, height, width)
         row, column = (jnp.floor(value + 0.5).astype(jnp.int32) for value in (y, x))
         tall, wide = (arrays["size"][scan, axis][:, None, None] for axis in (0, 1))
         index = jnp.clip(row, 0, tall - 1) * wide + jnp.clip(column, 0, wide - 1)
@@ -159,6 +155,8 @@ def make_data(config, prepared: Prepared) -> Data:
     """Returns the `Data` the loop trains on. With `config.data.window` only that many scans are resident at a time.
 
     A batch is a function of (seed, step); its ids are drawn for the whole batch, so any number of devices sees the same.
+    `batches(split)` are the same crops each time: of all the split's scans or, where a window is set and they are more, of
+    that many of them, drawn once from the seed.
     """
     data, batch_size = config.data, config.train.batch_size
     scans = prepared.splits["train"]
@@ -176,17 +174,24 @@ def make_data(config, prepared: Prepared) -> Data:
         arrays = jax.tree.map(jnp.asarray, resident(scans, prepared, data))
 
     def batches(split):
-        chosen, num = prepared.splits[split], config.eval.num_images
+        index, num = list(prepared.splits).index(split), config.eval.num_images
+        chosen = _subset(prepared.splits[split], data.window, [config.seed, index])
         if not chosen:
             return
         held = jax.tree.map(jnp.asarray, resident(chosen, prepared, data))
-        key = jax.random.fold_in(jax.random.key(config.seed), list(prepared.splits).index(split))
+        key = jax.random.fold_in(jax.random.key(config.seed), index)
         jitted = jax.jit(sample)
         for start in range(0, num, batch_size):
             batch = jitted(held, jax.random.fold_in(key, start))
             yield {**batch, "valid": jnp.arange(start, start + batch_size) < num}
 
     return Data(arrays, sample, refresh, batches)
+
+
+def _subset(scans: list[Scan], window: int, seed: list[int]) -> list[Scan]:
+    if not 0 < window < len(scans):
+        return scans
+    return [scans[i] for i in sorted(np.random.default_rng(seed).permutation(len(scans))[:window])]
 
 
 def make_refresh(scans: list[Scan], prepared: Prepared, config):
@@ -198,15 +203,12 @@ def make_refresh(scans: list[Scan], prepared: Prepared, config):
     data = config.data
     per_pass = -(-len(scans) // data.window)
     if data.window_steps % config.train.steps_per_call:
-        raise DataError(
+        raise FieldError(
             f"config.data.window_steps={data.window_steps} is no multiple of config.train.steps_per_call={config.train.steps_per_call}."
         )
-
-    def counts(name):
-        each = [resident([scan], prepared, data).get(name, np.zeros(0)).shape[0] for scan in scans]
-        return sum(sorted(each)[-data.window :])
-
-    capacity = {name: counts(name) for name in ("pixels", "mask")}
+    kept = [math.prod(side.kept for side in _plans(scan, prepared.crop, data)) for scan in scans]
+    masks = [math.prod(scan.pixels.shape[:2]) for scan in scans]
+    capacity = {name: sum(sorted(counts)[-data.window :]) for name, counts in (("pixels", kept), ("mask", masks))}
 
     def load(window):
         order = np.random.default_rng([config.seed, window // per_pass]).permutation(len(scans))
@@ -239,6 +241,8 @@ def inspect(config, workdir=None) -> list[dict]:
     counts = ", ".join(f"{len(part)} {name.replace('_', ' ')}" for name, part in prepared.splits.items())
     crop = f"crops {prepared.crop[1]} x {prepared.crop[0]} px to {config.data.width} x {config.data.height}"
     print(f"{counts}, {len(prepared.refused)} refused; {crop}; {prepared.value_map.low:.4g} .. {prepared.value_map.high:.4g} to -1 .. 1.")
+    if prepared.classes:
+        print(f"classes: {', '.join(f'{name} {count}' for name, count in classes(prepared).items())}.")
     if workdir:
         folder = pathlib.Path(workdir)
         folder.mkdir(parents=True, exist_ok=True)

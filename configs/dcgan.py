@@ -84,6 +84,7 @@ def data(size: int) -> ml_collections.ConfigDict:
             "levelling": "auto",  # auto (plane+backgrounds for heights, none for photographs), none, plane, plane+rows, plane+backgrounds
             "held_out": 0.1,  # shares of scans, split before any crop
             "test": 0.1,
+            "group_by": "",  # regular expression, its one bracket is the part of an id that is never split: '^(patient[0-9]+)_'
             "margins": (0, 0, 0, 0),  # top, right, bottom, left px cut off, for info bars
             "masks": "",  # folder of instance maps; empty: masks/ where there is one
             "use_masks": False,

@@ -1,5 +1,6 @@
 """Scans from a prepared TensorFlow Datasets set, read without TensorFlow."""
 
+import dataclasses
 import difflib
 import hashlib
 import os
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from microscopy.folder import checked_scale
 from microscopy.formats import as_pixels, decode_image
 from microscopy.headers import check_size
 from microscopy.masks import as_ids, as_instances, decode_mask
@@ -24,6 +26,8 @@ def read_tfds(
     split: str | None = None,
     data_dir: str | os.PathLike | None = None,
     max_pixels: int,
+    nm_per_pixel: float | tuple[float, float] | None = None,
+    masks: bool = True,
     skip_bad: bool = False,
 ) -> tuple[list[Scan], list[Refused]]:
     """Returns the examples of the data set `name` ("set", "set/config" or "set:1.0.0") as Scans, and those refused.
@@ -31,12 +35,14 @@ def read_tfds(
     Reads what has been prepared under `data_dir` (default: where tfds keeps its sets) as array_record or parquet;
     nothing is downloaded. `split` is one of the set's splits, slices included ("train[:50]"); None reads them all.
     Feature `image` gives the pixels, `label` (where there is one) the label's name, and `mask`, `segmentation` or
-    `segmentation_mask` the instance map, by the rules of `decode_image`, `decode_mask` and `as_instances`. The id is
-    "split/number", the number as stored; the SHA-256 is of the encoded image (of the pixel bytes where none is kept).
+    `segmentation_mask` the instance map (unless `masks` is False), by the rules of `decode_image`, `decode_mask` and
+    `as_instances`. The id is "split/number", the number as stored; the SHA-256 is of the encoded image (of the pixel bytes
+    where none is kept). `nm_per_pixel`: one number or (y, x), of every image.
 
     Raises DataError for an unknown set or split, one that is not prepared or has another format, one without images,
     and for the first example that cannot be read, unless `skip_bad`, which returns it as Refused.
     """
+    scale = checked_scale(nm_per_pixel)
     builder = _prepared_builder(name, data_dir)
     scans, refused = [], []
     for part in [split] if split is not None else sorted(builder.info.splits):
@@ -44,7 +50,11 @@ def read_tfds(
         for number in range(len(examples)):
             file = f"tfds:{name}/{part}/{number:05d}"
             try:
-                scans.append(_as_scan(_example(examples, number, file), builder.info.features, f"{part}/{number:05d}", file, max_pixels))
+                example = _example(examples, number, file)
+                if not masks:
+                    example = {key: value for key, value in example.items() if key not in _MASK_FEATURES}
+                scan = _as_scan(example, builder.info.features, f"{part}/{number:05d}", file, max_pixels)
+                scans.append(dataclasses.replace(scan, nm_per_pixel=scale))
             except DataError as error:
                 if not skip_bad:
                     raise

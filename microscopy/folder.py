@@ -34,8 +34,9 @@ def read_folder(
     """Returns the folder's images as Scans sorted by id, and the files refused (none unless `skip_bad`).
 
     Which files: the images in the folder itself (id = stem, no label), and those one level of sub-folders down, whose
-    name is the class label (id = "label/stem"). Deeper levels, hidden files, folders called `masks` and files without
-    an image suffix are passed over. A folder with `images/` (or `image/`) inside stands for that one.
+    name is the class label (id = "label/stem"). Deeper levels, hidden files, folders called `masks`, files without an
+    image suffix and the program's own folders are passed over: a run's workdir, generated images, a folder of crops, what
+    inspection wrote, known by the files they hold. A folder with `images/` (or `image/`) inside stands for that one.
 
     `masks`: a folder with a mask of the same stem (or "label/stem") for some or all images; None looks for `masks/`
     inside the folder, inside a class folder, then beside the folder; "" reads none. Masks are read by `read_mask` and
@@ -146,7 +147,14 @@ def _images_in(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _sub_folders(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(entry for entry in folder.iterdir() if os.path.isdir(entry) and not entry.name.startswith(".") and entry.name != "masks")
+    entries = (entry for entry in folder.iterdir() if os.path.isdir(entry) and not entry.name.startswith(".") and entry.name != "masks")
+    return sorted(entry for entry in entries if not _is_output(entry))
+
+
+def _is_output(folder: pathlib.Path) -> bool:
+    names = ("lineage.json", "metrics.jsonl", "generation.json", "crops.json", "inspect.json")
+    run = os.path.isfile(folder / "config.json") and os.path.isdir(folder / "samples")
+    return run or any(os.path.isfile(folder / name) for name in names)
 
 
 def _listing(root: pathlib.Path, prefix: str = "", *, deep: bool = True) -> dict[str, list[pathlib.Path]]:

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from microscopy.scan import DataError, Scan
+from microscopy.scan import DataError, FieldError, Scan
 
 PERCENTILES = (0.1, 99.9)
 _MAX_VALUES = 20_000_000
@@ -73,13 +73,14 @@ def split(scans: list[Scan], seed: int, held_out: float, test: float) -> dict[st
     """Returns {"train", "held_out", "test"} -> scans; whole groups, so no crop of a training scan is ever held out.
 
     Each share is rounded, at least one group where the share is positive and three groups or more exist; fewer groups
-    all train. DataError where nothing is left to train on.
+    all train. FieldError where nothing is left to train on.
     """
     groups = sorted({scan.group or scan.id for scan in scans})
     order = [groups[i] for i in np.random.default_rng(seed).permutation(len(groups))]
     counts = [max(1, round(share * len(order))) if share > 0 and len(order) >= 3 else 0 for share in (held_out, test)]
     if sum(counts) >= len(order):
-        raise DataError(f"config.data.held_out={held_out} and test={test} leave none of {len(order)} scans to train on; lower them.")
+        what = "scans" if len(groups) == len(scans) else f"groups of the {len(scans)} scans"
+        raise FieldError(f"config.data.held_out={held_out} and test={test} leave none of {len(order)} {what} to train on; lower them.")
     of_group = {}
     for place, name in enumerate(order):
         of_group[name] = "held_out" if place < counts[0] else "test" if place < sum(counts) else "train"

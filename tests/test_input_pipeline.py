@@ -10,8 +10,8 @@ import pytest
 
 import input_pipeline
 from configs import dcgan
-from microscopy import normalisation, preparation
-from microscopy.scan import DataError, Scan
+from microscopy import fields, normalisation, preparation
+from microscopy.scan import DataError, FieldError, Scan
 
 
 def smooth_scan(name, height, width, seed, channels=None):
@@ -26,7 +26,8 @@ def setup(scans, size, crop, rotation="free", **changes):
     config = dcgan.config("test", size, 4, "tiny").unlock()
     config.data.update({"crop": crop, "rotation": rotation, "held_out": 0.0, "test": 0.0, "use_masks": True, **changes})
     crop = preparation.crop_size(scans, config.data)
-    prepared = preparation.Prepared({"train": scans, "held_out": [], "test": []}, normalisation.fit(scans), crop, [], {})
+    splits, names = {"train": scans, "held_out": [], "test": []}, preparation.class_names(scans)
+    prepared = preparation.Prepared(splits, normalisation.fit(scans), crop, [], {}, names)
     arrays = jax.tree.map(jnp.asarray, input_pipeline.resident(scans, prepared, config.data))
     return config, prepared, arrays
 
@@ -100,7 +101,32 @@ def test_a_reduced_crop_is_near_the_area_average_of_the_warped_crop():
     assert np.abs(got - wanted).max() < 0.1 and np.abs(got - wanted).mean() < 0.012
 
 
-@pytest.mark.parametrize("rotation", preparation.ROTATIONS)
+@pytest.mark.parametrize(("rotation", "longer", "width"), [("none", 112, 32), ("quarter", 43, 32), ("free", 75, 32), ("none", 45, 20)])
+def test_white_noise_is_as_strong_at_every_pixel_of_reduced_crops(rotation, longer, width):
+    noise = np.random.default_rng(0).normal(size=(12, 150, 161)).astype(np.float32)
+    scans = [Scan(str(i), image, str(i)) for i, image in enumerate(noise)]
+    config, prepared, arrays = setup(scans, 32, longer, rotation, width=width, use_masks=False)
+    sample = jax.jit(input_pipeline.make_data(config, prepared).sample, static_argnums=2)
+    images = np.concatenate([np.asarray(sample(arrays, jax.random.key(seed), 500)["image"])[..., 0] for seed in range(16)])
+    variance = images.var(axis=0)
+    scan_variance = prepared.value_map.to_unit(noise).var()
+    assert 0.03 * scan_variance < variance.mean() < 0.6 * scan_variance  # really averaged
+    for axis in (0, 1):
+        for period in (2, 3, 4):
+            phases = [variance.take(range(first, variance.shape[axis], period), axis).mean() for first in range(period)]
+            assert max(phases) / min(phases) < 1.05, (axis, period)
+
+
+@pytest.mark.parametrize("rotation", ["none", "quarter"])
+def test_all_pixels_of_a_reduced_crop_lie_at_one_place_between_grid_points(rotation):
+    stripes = np.where(np.arange(251) // 2 % 2, 1.0, -1.0).astype(np.float32)  # in the copy the columns alternate
+    _, prepared, arrays = setup([Scan("a", np.broadcast_to(stripes, (201, 251)).copy(), "a")], 96, 192, rotation, use_masks=False)
+    for left, contrast in ((0, 1.0), (59, 0.0), (16, 1.0), (7, 0.0)):  # halfway between two columns they cancel
+        image = np.asarray(input_pipeline.crops(arrays, place(0, 100.0, left + 95.5), prepared.crop, 96, 96)["image"])
+        np.testing.assert_allclose(np.abs(image), contrast, atol=1e-4)
+
+
+@pytest.mark.parametrize("rotation", fields.ROTATIONS)
 def test_every_placement_lies_in_its_scan_with_no_empty_corner(rotation):
     scans = [smooth_scan(str(i), 100 + 7 * i, 140, i) for i in range(3)]
     config, prepared, arrays = setup(scans, 32, 0, rotation)
@@ -123,16 +149,31 @@ def test_every_placement_lies_in_its_scan_with_no_empty_corner(rotation):
 
 def test_default_crop_and_scans_too_small_are_named():
     scans = [smooth_scan("big", 512, 600, 0), smooth_scan("little", 90, 300, 1)]
-    data = dcgan.config("test", 32, 4, "tiny").data
+    data = dcgan.config("test", 32, 4, "tiny").unlock().data
     assert preparation.crop_size(scans[:1], data) == (256, 256)
     assert preparation.crop_size(scans, data) == (63, 63)
-    with data.unlocked():
-        data.crop = 64
-    with pytest.raises(DataError, match=r"1 of 2 .*little \(300x90\)"):
+    data.width = 80
+    assert preparation.crop_size(scans, data) == (24, 60)  # 63 is no multiple of 5, pixels stay square
+    data.width, data.crop = 32, 64
+    with pytest.raises(FieldError, match=r"config.data.crop=64: .* 1 of 2 .*little \(300x90\)"):
         preparation.crop_size(scans, data)
-    with data.unlocked():
-        data.rotation, data.crop = "none", 90
+    data.rotation, data.crop = "none", 90
     assert preparation.crop_size(scans, data) == (90, 90)
+    data.update({"crop": 0, "width": 96})
+    with pytest.raises(DataError, match="config.data.crop=0") as error:  # nobody asked for a crop: the scan is at fault
+        preparation.crop_size([smooth_scan("line", 1, 300, 0)], data)
+    assert not isinstance(error.value, FieldError)
+
+
+def test_scans_without_a_class_among_labelled_ones_have_the_label_minus_one():
+    scans = [
+        Scan(str(i), np.full((40, 40), 40 * i, np.uint8), str(i), label=label) for i, label in enumerate(("wire", None, "dot", "wire"))
+    ]
+    config, prepared, arrays = setup(scans, 16, 20, use_masks=False)
+    assert prepared.classes == ("dot", "wire") and arrays["label"].tolist() == [1, -1, 0, 1]
+    assert list(preparation.classes(prepared).items()) == [("dot", 1), ("wire", 2), ("(no class)", 1)]
+    _, prepared, arrays = setup([smooth_scan("a", 40, 40, 0)], 16, 20)
+    assert prepared.classes == () and preparation.classes(prepared) == {} and "label" not in arrays
 
 
 def test_colour_and_labels():
@@ -173,6 +214,49 @@ def test_windows_cover_the_set_are_a_function_of_the_step_and_keep_shapes():
     assert whole["image"].shape == (8, 16, 16, 1) and np.isfinite(whole["image"]).all()
 
 
+@pytest.mark.parametrize("rotation", fields.ROTATIONS)
+def test_a_window_holds_what_its_largest_scans_need_and_masks_stay_with_them(rotation):
+    scans = [smooth_scan(str(i), 60 + 5 * i, 75, i) for i in range(5)]
+    config, prepared, whole = setup(scans, 16, 40, rotation)
+    config.data.update({"window": 2, "window_steps": 4})
+    data = input_pipeline.make_data(config, prepared)
+    counts = np.asarray(whole["height"]) * np.asarray(whole["width"])
+    assert data.arrays["pixels"].shape == (sum(sorted(counts)[-2:]), 1) and data.arrays["mask"].shape == ((75 + 80) * 75,)
+    for step in (0, 4, 8):
+        arrays = data.refresh(None, step)
+        for slot, height in enumerate(np.asarray(arrays["size"])[:, 0]):
+            here, there = (
+                input_pipeline.crops(a, place(i, 30, 40), (40, 40), 16, 16) for a, i in ((arrays, slot), (whole, (height - 60) // 5))
+            )
+            jax.tree.map(np.testing.assert_array_equal, here, there)
+
+
+def test_a_windowed_set_is_scored_on_a_fixed_subset_of_a_window(monkeypatch):
+    scans = [Scan(str(i), np.full((60, 60), i, np.uint8), str(i)) for i in range(40)]
+    config, prepared, _ = setup(scans, 16, 30, use_masks=False)
+    config.data.update({"window": 3, "window_steps": 4})
+    config.eval.num_images = 64
+    seen, resident = [], input_pipeline.resident
+    monkeypatch.setattr(input_pipeline, "resident", lambda scans, *rest: seen.append(len(scans)) or resident(scans, *rest))
+    data = input_pipeline.make_data(config, prepared)
+    levels = [levels_of(data) for _ in range(2)]
+    assert len(levels[0]) == 3 and set(seen) == {3}
+    assert levels[0] == levels[1]
+    config.seed = 1
+    assert levels_of(input_pipeline.make_data(config, prepared)) != levels[0]
+
+
+def levels_of(data):
+    return {round((value + 1) * 19.5) for batch in data.batches("train") for value in np.unique(batch["image"]).tolist()}
+
+
+def test_window_steps_that_a_call_steps_over_are_refused():
+    config, prepared, _ = setup([smooth_scan(str(i), 60, 60, i) for i in range(3)], 16, 30)
+    config.data.update({"window": 2, "window_steps": 5})
+    with pytest.raises(FieldError, match="config.data.window_steps=5 is no multiple of config.train.steps_per_call=2"):
+        input_pipeline.make_data(config, prepared)
+
+
 def test_split_is_by_group_seeded_and_disjoint():
     scans = [Scan(f"{i:02d}", np.zeros((4, 4), np.uint8), str(i), group=f"patient{i // 2}") for i in range(20)]
     parts = normalisation.split(scans, 0, 0.2, 0.1)
@@ -181,7 +265,7 @@ def test_split_is_by_group_seeded_and_disjoint():
     assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
     assert normalisation.split(scans, 0, 0.2, 0.1) == parts != normalisation.split(scans, 1, 0.2, 0.1)
     assert len(normalisation.split(scans[:2], 0, 0.1, 0.1)["train"]) == 2
-    with pytest.raises(DataError, match="leave none"):
+    with pytest.raises(FieldError, match="config.data.held_out=0.6 and test=0.5 leave none of 10 groups of the 20 scans"):
         normalisation.split(scans, 0, 0.6, 0.5)
 
 

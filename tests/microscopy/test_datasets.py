@@ -13,6 +13,8 @@ import pytest
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
+from configs import dcgan  # noqa: E402
+from microscopy import preparation  # noqa: E402
 from microscopy.datasets import read_tfds  # noqa: E402
 from microscopy.scan import DataError  # noqa: E402
 
@@ -115,6 +117,25 @@ def test_every_example_comes_back(prepared, file_format):
         assert scan.label == ("round", "square", None)[number % 3]
         assert scan.sha256 == hashlib.sha256(encoded(image(number))).hexdigest()
         assert scan.file == f"tfds:tiny_scans/{scan.id}"
+
+
+def test_scale_is_taken_and_masks_are_left_on_request(prepared):
+    scans, _ = read_tfds("tiny_scans", data_dir=prepared / "parquet", max_pixels=LIMIT, nm_per_pixel=(0.5, 1), masks=False)
+    assert len(scans) == 6 and all(scan.nm_per_pixel == (0.5, 1.0) and scan.mask is None for scan in scans)
+    with pytest.raises(DataError, match="nm_per_pixel: -1 is wrong"):
+        read_tfds("tiny_scans", data_dir=prepared / "parquet", max_pixels=LIMIT, nm_per_pixel=-1)
+
+
+def test_the_config_reaches_the_set(prepared):
+    data = dcgan.get_config("tiny").unlock().data
+    data.update({"source": "tfds:tiny_damaged", "tfds_dir": str(prepared / "parquet"), "skip_bad": True, "nm_per_pixel": 2.0})
+    scans, refused = preparation.load_scans(data)
+    assert len(scans) == 5 and len(refused) == 1 and {scan.nm_per_pixel for scan in scans} == {(2.0, 2.0)}
+    data.update({"use_masks": True})
+    assert [len(part) for part in preparation.load_scans(data)] == [4, 2]  # the wrong mask is an error only where masks are wanted
+    data.update({"skip_bad": False})
+    with pytest.raises(DataError, match="tfds:tiny_damaged/t"):
+        preparation.load_scans(data)
 
 
 def test_splits_and_slices(prepared):

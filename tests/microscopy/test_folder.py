@@ -55,6 +55,19 @@ def test_sub_folders_are_classes_one_level_down(tmp_path):
     assert [scan.mask is not None for scan in scans] == [True, False, False]
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "lineage.json", "generation.json", "crops.json", "inspect.json"])
+def test_folders_this_program_wrote_are_no_classes(tmp_path, name):
+    write(tmp_path / "dot/1.png", noise(0))
+    (tmp_path / "dot/config.json").write_text("of the microscope")
+    write(tmp_path / "run/generated_000.png", noise(1))
+    (tmp_path / "run" / name).touch()
+    write(tmp_path / "fresh/samples/step_00000000.png", noise(2))
+    write(tmp_path / "fresh/picture.png", noise(3))
+    (tmp_path / "fresh/config.json").touch()
+    assert ids_of(tmp_path) == ["dot/1"]
+    assert ids_of(tmp_path / "run") == ["generated_000"]  # asked for by name it is read
+
+
 @pytest.mark.parametrize("name", ["images", "image"])
 def test_a_folder_that_holds_images_stands_for_it(tmp_path, name):
     write(tmp_path / name / "1.png", noise(0))

@@ -1,0 +1,97 @@
+"""What each field of a config's data section may be: checked once, before any file is opened."""
+
+import math
+import re
+
+import numpy as np
+
+from microscopy import levelling
+from microscopy.scan import FieldError
+
+ROTATIONS = ("free", "quarter", "none")
+LEVELLING = ("auto", *levelling.METHODS)
+SOURCES = "simulated, folder:PATH or tfds:NAME"
+
+_AT_LEAST = {"height": 1, "width": 1, "crop": 0, "num_simulated": 1, "max_pixels": 1, "window": 0, "window_steps": 1, "simulator_seed": 0}
+_FLAGS = ("mirror", "use_masks", "skip_bad")
+_TEXTS = ("source", "tfds_dir", "masks", "select", "group_by", "rotation", "levelling")
+_SHARES = ("held_out", "test")
+_OTHERS = ("channels", "margins", "nm_per_pixel")
+_FOLDER_ONLY = ("margins", "select", "masks")
+
+
+def check(config) -> None:
+    """Raises FieldError, naming the field, its value and what it may be, unless `config.data` and `config.seed` can be.
+
+    Says nothing of the scans: a field that no scan fits is told when they have been read.
+    """
+    data = config.data
+    for name in (*_AT_LEAST, *_FLAGS, *_TEXTS, *_SHARES, *_OTHERS):
+        if name not in data:
+            raise FieldError(f"config.data.{name} is missing: the config was written for another version; begin from configs/.")
+    for name, least in _AT_LEAST.items():
+        _must(_is_whole(data[name]) and data[name] >= least, name, data[name], f"a whole number, {least} or more")
+    for name in _FLAGS:
+        _must(isinstance(data[name], bool | np.bool_), name, data[name], "true or false")
+    for name in _TEXTS:
+        _must(isinstance(data[name], str), name, data[name], "a text")
+    for name in _SHARES:
+        _must(_is_number(data[name]) and 0.0 <= data[name] < 1.0, name, data[name], "a share, 0 up to below 1")
+    _must(_is_whole(data.channels) and data.channels in (1, 3), "channels", data.channels, "1 or 3")
+    _must(data.rotation in ROTATIONS, "rotation", data.rotation, f"choose {_or(ROTATIONS)}")
+    _must(data.levelling in LEVELLING, "levelling", data.levelling, f"choose {_or(LEVELLING)}")
+    _check_margins(data.margins)
+    _check_scale(data.nm_per_pixel)
+    if data.group_by:
+        _check_pattern(data.group_by)
+    _check_source(data)
+    for name, seed in (("config.seed", config.seed), ("config.data.simulator_seed", data.simulator_seed)):
+        if not _is_whole(seed) or not 0 <= seed < 2**32:
+            raise FieldError(f"{name}={seed}: 0 to 4294967295.")
+
+
+def _must(sound: bool, name: str, value, what: str) -> None:
+    if not sound:
+        raise FieldError(f"config.data.{name}={value!r}: {what}.")
+
+
+def _is_whole(value) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _or(words) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _check_margins(margins) -> None:
+    sound = isinstance(margins, tuple | list) and len(margins) == 4 and all(_is_whole(value) and value >= 0 for value in margins)
+    _must(sound, "margins", margins, 'four whole numbers of pixels from 0 on, "(top, right, bottom, left)"')
+
+
+def _check_scale(scale) -> None:
+    values = tuple(scale) if isinstance(scale, tuple | list) else (scale,)
+    sound = len(values) in (1, 2) and all(_is_number(value) and value >= 0 for value in values) and (len(values) == 1 or all(values))
+    _must(sound, "nm_per_pixel", scale, "a positive number of nm, a pair (y, x), or 0 for what the files say")
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        num_groups = re.compile(pattern).groups
+    except re.error as error:
+        raise FieldError(f"config.data.group_by={pattern!r}: no regular expression ({error}).") from None
+    _must(num_groups == 1, "group_by", pattern, f"has {num_groups} groups in brackets; write one, such as '^(patient[0-9]+)_'")
+
+
+def _check_source(data) -> None:
+    """A field that the source would not look at is refused: it was set because something else was expected of it."""
+    kind, _, place = data.source.partition(":")
+    known = kind == "simulated" and not place or kind in ("folder", "tfds") and place
+    _must(bool(known), "source", data.source, f"write {SOURCES}")
+    ignored = {"folder": (), "tfds": _FOLDER_ONLY, "simulated": (*_FOLDER_ONLY, "nm_per_pixel")}[kind]
+    for name in ignored:
+        if any(data[name]) if name == "margins" else data[name]:
+            raise FieldError(f"config.data.{name}={data[name]!r}: has no effect with source {data.source}; leave it out.")
