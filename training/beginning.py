@@ -4,12 +4,13 @@ from typing import Any
 
 import jax
 
+from microscopy import preparation
 from training import checkpoints, devices, forecast, lineage, weights
 from training.errors import ConfigError, RunError
 
 
 def introduce(config, prepared) -> None:
-    """Prints, on the first process, what is trained on: source, splits, crop in px and nm, range, devices, refused files."""
+    """Prints, on the first process, what is trained on: source, splits, crop in px and nm, range, devices, classes, refused files."""
     if not devices.primary():
         return
     crop, nm = prepared.crop, prepared.value_map.nm_per_pixel
@@ -23,6 +24,8 @@ def introduce(config, prepared) -> None:
     print(f"Devices: {devices.describe()}; networks compute in {config.model.dtype}.")
     if devices.unseen_gpu():
         print("A GPU is present but JAX does not see it: install the GPU build (make test ACCELERATOR=cuda12).")
+    if prepared.classes:
+        print("Classes: " + ", ".join(f"{name} {count}" for name, count in preparation.classes(prepared).items()) + ".")
     for refused in prepared.refused[:5]:
         print(f"refused: {refused.file}: {refused.reason}")
 
