@@ -26,6 +26,7 @@ from training.signals import Stop
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 KILLS = int(os.environ.get("SCANFORGE_KILLS", "3"))
+IN_SAVE = -(-KILLS // 5)  # of the kills, so many hit a checkpoint half-written
 TERMS = int(os.environ.get("SCANFORGE_TERMS", "1"))
 
 
@@ -224,6 +225,13 @@ def begun(workdir, process, timeout=120):
         time.sleep(0.002)
 
 
+def saving(workdir, process, timeout=120):
+    """Waits until a checkpoint is being written."""
+    end = time.monotonic() + timeout
+    while process.poll() is None and time.monotonic() < end and not any((workdir / "checkpoints").glob("writing.*")):
+        pass
+
+
 def test_killed_at_random_moments_it_ends_in_the_same_bits(scans, tmp_path, capsys):
     whole = subprocess.run(command(tmp_path / "twin", scans), cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert whole.returncode == 0, whole.stdout + whole.stderr
@@ -238,12 +246,13 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(scans, tmp_path, caps
             process = start(workdir, scans)
             if kinds:
                 begun(workdir, process)
-                time.sleep(dice.uniform(0, 1.0))
+                aimed = kinds[-1] == "kill" and in_save < IN_SAVE
+                saving(workdir, process) if aimed else time.sleep(dice.uniform(0, 1.0))
             if kinds and process.poll() is None:
                 kind = kinds.pop()
-                in_save += kind == "kill" and any((workdir / "checkpoints").glob("writing.*"))
                 process.send_signal(signal.SIGKILL if kind == "kill" else signal.SIGTERM)
                 output, _ = process.communicate(timeout=120)
+                in_save += kind == "kill" and any((workdir / "checkpoints").glob("writing.*"))
                 assert process.returncode == (-signal.SIGKILL if kind == "kill" else 143), output
                 done[kind] += 1
                 if kind == "term":
@@ -255,7 +264,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(scans, tmp_path, caps
         assert json.loads((workdir / "status.json").read_text())["parameters_sha256"] == wanted
         assert steps_logged(workdir) == list(range(2, 61, 2))
         assert values_logged(workdir) == values_logged(tmp_path / "twin")
-    assert done == {"kill": KILLS, "term": TERMS}
+    assert done == {"kill": KILLS, "term": TERMS} and in_save >= IN_SAVE
     with capsys.disabled():
         print(f"\n{done['kill']} SIGKILLs ({in_save} in a save) and {done['term']} SIGTERMs over {runs} runs: same SHA-256 each time")
 
