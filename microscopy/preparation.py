@@ -44,6 +44,7 @@ def load_scans(data) -> tuple[list[Scan], list[Refused]]:
             skip_bad=data.skip_bad,
             masks=(data.masks or None) if data.use_masks else "",
             select=data.select or None,
+            channel=data.channel,
         )
     if kind == "tfds" and place:
         return datasets.read_tfds(place, data_dir=data.tfds_dir or None, max_pixels=data.max_pixels)
@@ -92,6 +93,7 @@ def _facts(scan: Scan, record: Mapping) -> dict:
         "dtype": str(scan.pixels.dtype),
         "nm_per_pixel": list(scan.nm_per_pixel) if scan.nm_per_pixel else None,
         "unit": scan.unit,
+        "note": scan.note,
         "min": low,
         "max": high,
         "mean": mean,
