@@ -15,9 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from microscopy import atomic, inspection, overview, pictures, reduction
-from microscopy.inspection import warnings as warnings  # for the loop, as `prepare` and `classes`: it imports nothing of microscopy
 from microscopy.preparation import Prepared, prepare
-from microscopy.preparation import classes as classes
 from microscopy.scan import DataError, FieldError, Scan
 from training.task import Batch, Data
 

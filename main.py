@@ -35,6 +35,8 @@ def define(argv: list[str]) -> flags.FlagValues:
     flags.DEFINE_string("output", None, "generate: folder the images are written to.", flag_values=values)
     text = "generate: png (8 bit), tiff or npy (float32; heights in nm where the scans had units)."
     flags.DEFINE_string("format", "png", text, flag_values=values)
+    text = "train: join the processes of several hosts, see docs/architecture.md."
+    flags.DEFINE_bool("distributed", False, text, flag_values=values)
     return values
 
 
@@ -49,20 +51,21 @@ def dispatch(values: flags.FlagValues, stop) -> None:
 
         input_pipeline.inspect(values.config, values.workdir)
         return
-    from training import loop, workdir
+    from training import devices, loop, workdir
     from training.generation import Request
 
     if values.mode == "train":
+        if values.distributed:
+            devices.join()
         loop.train(values.config, values.workdir, stop)
         return
     config = workdir.read_config(values.workdir)
     if values.mode == "evaluate":
-        for name, value in loop.evaluate(config, values.workdir, values.checkpoint).items():
-            print(f"{name}: {value:.4g}")
+        loop.print_scores(loop.evaluate(config, values.workdir, values.checkpoint))
     else:
         request = Request(values.num_images, values.seed, values.output or "", values.format, values.checkpoint, stop)
         loop.method(config).generate(config, values.workdir, request)
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv))
+    command.leave(run(sys.argv))

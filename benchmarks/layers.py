@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import timing
-from gan.dcgan import compute_dtype
 from gan.networks import NUM_BLOCKS, Downsample, Upsample
+from training import devices
 
 BLOCK_SECONDS = 0.03
 """A layer is called as often as fills this: one call alone would be lost in the clock and in waking threads."""
@@ -66,7 +66,7 @@ def flax_layer(layer: Layer, model, dtype) -> nn.Module:
 
 def ours(config, layer: Layer) -> tuple[Callable[[], None], Callable[[], None]]:
     """Returns calls that run one layer forward, and forward and backward: gradients of its parameters and of its input."""
-    dtype = compute_dtype(config.model.dtype)
+    dtype = jnp.dtype(devices.with_dtype(config).model.dtype)
     module, key = flax_layer(layer, config.model, dtype), jax.random.key(0)
     x = jax.random.normal(key, (config.train.batch_size, *layer.shape), dtype)
     variables = jax.jit(module.init)({"params": key, "dropout": key}, x)

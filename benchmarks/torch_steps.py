@@ -12,8 +12,8 @@ import torch
 from torch.nn import functional
 
 from benchmarks import torch_dcgan
-from gan.dcgan import compute_dtype
 from gan.networks import NUM_BLOCKS
+from training import devices
 from training.errors import ConfigError
 
 
@@ -34,7 +34,7 @@ class Setting:
 
 def settings(config) -> list[Setting]:
     """Returns what a user of this machine would choose from, on the device that JAX uses; ConfigError where PyTorch lacks it."""
-    bfloat16 = compute_dtype(config.model.dtype).name == "bfloat16"
+    bfloat16 = devices.with_dtype(config).model.dtype == "bfloat16"
     if jax.default_backend() == "cpu":
         return [Setting("cpu", bfloat16), Setting("cpu", bfloat16, channels_last=True)]
     if not torch.cuda.is_available():
@@ -99,7 +99,7 @@ def simultaneous(nets, optimizers, real, noise, train, setting) -> dict[str, tor
         for parameter, value in zip(owned, gradient, strict=True):
             parameter.grad = value
         optimizer.step()
-    return _scalars(loss_d, loss_g, real_logits, logits, _norm(gradient_d), _norm(gradient_g))
+    return _scalars(train.loss, loss_d, loss_g, real_logits, logits, _norm(gradient_d), _norm(gradient_g))
 
 
 def sequential(nets, optimizers, real, noise, train, setting) -> dict[str, torch.Tensor]:
@@ -119,20 +119,21 @@ def sequential(nets, optimizers, real, noise, train, setting) -> dict[str, torch
         loss_g = generator_loss(real_logits.detach(), nets[1](augment(generated, train.augment)).float())
     loss_g.backward()
     optimizers[0].step()
-    return _scalars(loss_d, loss_g, real_logits, logits, norm_d, _norm([parameter.grad for parameter in nets[0].parameters()]))
+    return _scalars(train.loss, loss_d, loss_g, real_logits, logits, norm_d, _norm([parameter.grad for parameter in nets[0].parameters()]))
 
 
 def _norm(gradient):
     return torch.nn.utils.get_total_norm(gradient)
 
 
-def _scalars(loss_d, loss_g, real_logits, logits, norm_d, norm_g):
+def _scalars(loss, loss_d, loss_g, real_logits, logits, norm_d, norm_g):
+    word, shown = ("probability", torch.sigmoid) if loss == "cross_entropy" else ("logit", torch.clone)
     with torch.no_grad():
         return {
             "discriminator/loss": loss_d.detach(),
             "generator/loss": loss_g.detach(),
-            "discriminator/real": real_logits.sigmoid().mean(),
-            "discriminator/generated": logits.sigmoid().mean(),
+            f"discriminator/{word}_real": shown(real_logits).mean(),
+            f"discriminator/{word}_generated": shown(logits).mean(),
             "generator/gradient": norm_g,
             "discriminator/gradient": norm_d,
         }

@@ -89,6 +89,7 @@ def data(size: int) -> ml_collections.ConfigDict:
             "masks": "",  # folder of instance maps; empty: masks/ where there is one
             "use_masks": False,
             "select": "",  # text file with one stem a line: only those files
+            "channel": "",  # of an instrument's file: Z, Z backward, Phase, ...; empty: the heights, forward
             "nm_per_pixel": 0.0,  # 0: what the files say
             "resample_nm": 0.0,  # nm per pixel that scans of different or oblong pixels are resampled to; 0: the training scans' median
             "max_pixels": 100_000_000,

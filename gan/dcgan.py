@@ -14,7 +14,7 @@ import optax
 from gan import diffaugment, evaluation, losses
 from gan.networks import NUM_BLOCKS, Discriminator, Generator
 from microscopy.pictures import to_uint8
-from training import checkpoints, generation
+from training import checkpoints, devices, generation
 from training.errors import ConfigError
 from training.task import Net, Task
 
@@ -46,21 +46,12 @@ def make_networks(config) -> tuple[Generator, Discriminator]:
         raise ConfigError(f"config.model.kernel_size={model.kernel_size}: 3 or more, 5 is usual.")
     if model.discriminator_norm not in ("batch", "spectral", "none"):
         raise ConfigError(f"config.model.discriminator_norm={model.discriminator_norm!r}: choose batch, spectral or none.")
-    dtype = compute_dtype(model.dtype)
+    dtype = jnp.dtype(devices.with_dtype(config).model.dtype)
     generator = Generator(
         data.height, data.width, data.channels, model.base_filters, model.kernel_size, model.leak, model.resize_convolution, dtype
     )
     norm = model.discriminator_norm
     return generator, Discriminator(model.base_filters, model.kernel_size, model.leak, model.dropout, norm, dtype)
-
-
-def compute_dtype(name: str):
-    """Returns the dtype networks compute in: "float32", "bfloat16", or for "auto" bfloat16 on an accelerator and float32 on a CPU."""
-    if name not in ("auto", "float32", "bfloat16"):
-        raise ConfigError(f"config.model.dtype={name!r}: choose auto, float32 or bfloat16.")
-    if name == "auto":
-        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    return jnp.dtype(name)
 
 
 LIMITS = {
@@ -143,7 +134,8 @@ def _init(key, imported, config, generator, discriminator, optimizers) -> State:
     spectral = config.model.discriminator_norm == "spectral"
     generator_params, discriminator_params = made["params"], judged["params"]
     if imported is not None:
-        generator_params = checkpoints.take(imported, "generator/params", generator_params)
+        averaged = any(name.startswith("average/") for name in imported)  # the better images, where there is one
+        generator_params = checkpoints.take(imported, "average" if averaged else "generator/params", generator_params)
         discriminator_params = checkpoints.take(imported, "discriminator/params", discriminator_params)
     return State(
         step=jnp.zeros((), jnp.int32),
@@ -193,8 +185,10 @@ def make_train_step(train, latent_dim, generator, discriminator, optimizers):
             )
             gradient_d = jax.tree.map(lambda a, b: a + train.r1_weight * b, gradient_d, extra)
             scalars["discriminator/r1"] = penalty
-        scalars["discriminator/probability_real"] = jnp.mean(jax.nn.sigmoid(real_logits))
-        scalars["discriminator/probability_generated"] = jnp.mean(jax.nn.sigmoid(logits))
+        # Only under cross entropy is a logit's sigmoid a probability.
+        word, shown = ("probability", jax.nn.sigmoid) if train.loss == "cross_entropy" else ("logit", lambda logit: logit)
+        scalars[f"discriminator/{word}_real"] = jnp.mean(shown(real_logits))
+        scalars[f"discriminator/{word}_generated"] = jnp.mean(shown(logits))
         scalars["generator/gradient"], scalars["discriminator/gradient"] = optax.tree.norm(gradient_g), optax.tree.norm(gradient_d)
         net_g = _descend(state.generator, gradient_g, optimizers[0])
         net_d = _descend(state.discriminator, gradient_d, optimizers[1])

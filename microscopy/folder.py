@@ -9,8 +9,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from microscopy.formats import SUFFIXES, decode_image, read_content, why
+from microscopy.channels import label
+from microscopy.formats import read_content, why
 from microscopy.masks import as_instances, read_mask
+from microscopy.native import is_native, is_scan_file, read_channel
 from microscopy.scan import DataError, Refused, Scan
 
 
@@ -19,6 +21,7 @@ class _Options:
     max_pixels: int
     margins: tuple[int, int, int, int]
     nm_per_pixel: tuple[float, float] | None
+    channel: str
 
 
 def read_folder(
@@ -30,6 +33,7 @@ def read_folder(
     masks: str | os.PathLike | None = None,
     select: str | os.PathLike | None = None,
     skip_bad: bool = False,
+    channel: str = "",
 ) -> tuple[list[Scan], list[Refused]]:
     """Returns the folder's images as Scans sorted by id, and the files refused (none unless `skip_bad`).
 
@@ -43,17 +47,19 @@ def read_folder(
     become int32 instance maps by `as_instances`: numbered ones stay as stored, binary ones are split into connected regions.
     `margins` (top, right, bottom, left, px) are cut from image and mask (info bars). `nm_per_pixel`: one number or (y, x).
     `select`: a text file with one id or stem a line (empty lines and those that start with # are passed over); only these are read.
-    Scans have unit "grey", and the SHA-256 of the file's bytes.
+    `channel` is the one taken from an instrument's file, by `channels.choose`; heights come in nm. `nm_per_pixel` is the file's where
+    none is given. Lines of an unfinished scan are cut off and noted. Instrument's files of one stem have their whole
+    names as ids and the stem as group. Scans have the SHA-256 of the file's bytes; photographs have the unit "grey".
 
     Raises DataError, naming the file, for the first image or mask that cannot be read, two images with one id, and a
     mask of another size; with `skip_bad` these are returned as Refused. A folder that is missing, no folder, or
     without one readable image, an unknown id in `select`, masks of which none fits, wrong `margins` or `nm_per_pixel`: always DataError.
     """
-    options = _Options(max_pixels, _checked_margins(margins), checked_scale(nm_per_pixel))
+    options = _Options(max_pixels, _checked_margins(margins), checked_scale(nm_per_pixel), channel)
     root = _image_root(existing_folder(path))
     images = _listing(root)
     if not images:
-        raise DataError(f"{root}: holds no image{_suffixes_found(root)}; give a folder of PNG, JPEG, TIFF or NPY files")
+        raise DataError(f"{root}: holds no image{_suffixes_found(root)}; give a folder of PNG, JPEG, TIFF, NPY or scanning-probe files")
     mask_files = _mask_files(root, masks, images)
     if select is not None:
         images = _selected(images, select)
@@ -76,25 +82,29 @@ def _read_scan(id: str, files: list[pathlib.Path], mask_files: list[pathlib.Path
             raise DataError(f"{paths[0]}: has the same stem as {paths[1].name}; rename or remove one")
     file = files[0]
     content = read_content(file, max_pixels=options.max_pixels)
-    pixels = decode_image(content, str(file), max_pixels=options.max_pixels)
-    mask = _read_instances(mask_files[0], file, pixels.shape[:2], options) if mask_files else None
+    channel, lines, note = read_channel(content, str(file), options.channel, max_pixels=options.max_pixels)
+    mask = _read_instances(mask_files[0], file, channel.pixels.shape[:2], lines, options) if mask_files else None
     return Scan(
         id=id,
-        pixels=_without_margins(pixels, options.margins, file),
+        pixels=_without_margins(channel.pixels[lines], options.margins, file),
         sha256=hashlib.sha256(content).hexdigest(),
         file=str(file),
-        nm_per_pixel=options.nm_per_pixel,
+        unit=channel.unit or "grey",
+        nm_per_pixel=options.nm_per_pixel or channel.nm_per_pixel,
+        channel=label(channel),
         mask=mask,
         label=id.split("/")[0] if "/" in id else None,
+        group=id.removesuffix(file.suffix) if id.rpartition("/")[2] == file.name else None,
+        note=note,
     )
 
 
-def _read_instances(mask_file: pathlib.Path, file: pathlib.Path, shape: tuple[int, int], options: _Options) -> np.ndarray:
+def _read_instances(mask_file: pathlib.Path, file: pathlib.Path, shape: tuple[int, int], lines: slice, options: _Options) -> np.ndarray:
     ids = read_mask(mask_file, max_pixels=options.max_pixels)
     if ids.shape != shape:
         sizes = " and ".join(f"{size[1]} x {size[0]}" for size in (ids.shape, shape))
         raise DataError(f"{mask_file}: mask and image {file.name} differ in size ({sizes} px); make a mask of the whole image")
-    return as_instances(_without_margins(ids, options.margins, file))
+    return as_instances(_without_margins(ids[lines], options.margins, file))
 
 
 def _without_margins(array: np.ndarray, margins: tuple[int, int, int, int], file: pathlib.Path) -> np.ndarray:
@@ -142,7 +152,7 @@ def _image_root(folder: pathlib.Path) -> pathlib.Path:
 
 def _images_in(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     for file in folder.iterdir():
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not os.path.isdir(file):
+        if is_scan_file(file) and not file.name.startswith(".") and not os.path.isdir(file):
             yield file
 
 
@@ -162,6 +172,9 @@ def _listing(root: pathlib.Path, prefix: str = "", *, deep: bool = True) -> dict
     found = {}
     for file in sorted(_images_in(existing_folder(root))):
         found.setdefault(prefix + file.stem, []).append(file)
+    for id, files in list(found.items()):
+        if len(files) > 1 and all(is_native(file) for file in files):
+            found |= {prefix + file.name: [file] for file in found.pop(id)}
     for folder in _sub_folders(root) if deep else ():
         found.update(_listing(folder, f"{folder.name}/", deep=False))
     return found

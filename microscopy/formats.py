@@ -1,6 +1,7 @@
 """Image files as arrays: PNG, JPEG, TIFF and NPY, checked before they are decoded."""
 
 import logging
+import math
 import os
 import stat
 
@@ -97,9 +98,9 @@ def decode_stored(header: Header) -> np.ndarray:
     Raises DataError, without a file name, where they cannot be decoded into the declared size.
     """
     if header.kind == "NPY":
-        count = header.height * header.width
-        samples = np.frombuffer(header.body, header.dtype, count, header.offset).astype(header.dtype.newbyteorder("="))
-        return samples.reshape((header.height, header.width), order="F" if header.fortran else "C")
+        shape = (header.height, header.width, 3)[: 2 if header.num_channels == 1 else 3]
+        samples = np.frombuffer(header.body, header.dtype, math.prod(shape), header.offset).astype(header.dtype.newbyteorder("="))
+        return samples.reshape(shape, order="F" if header.fortran else "C")[..., :: 1 if len(shape) == 2 else -1]  # stored as RGB
     log = cv2.utils.logging
     level = log.getLogLevel()
     log.setLogLevel(log.LOG_LEVEL_SILENT)

@@ -177,7 +177,7 @@ def _jpeg_scan_end(content: bytes, position: int) -> int:
 
 
 def npy_header(content: bytes, max_pixels: int) -> Header:
-    """Returns the Header of a .npy file with a two-dimensional array of bool, integers or floats.
+    """Returns the Header of a .npy file with an array (h, w), or (h, w, 3) of colours, of bool, integers or floats.
 
     Raises DataError for other arrays (objects are never unpickled), truncated files and more than `max_pixels` values.
     Source: NumPy NEP 1.
@@ -195,11 +195,12 @@ def npy_header(content: bytes, max_pixels: int) -> Header:
     if not fields or not re.fullmatch(r"[<>|=]?(b1|[iu][1248]|f[248])", fields[1]):
         raise DataError("is not an array of integers or floats, or its header is damaged; save it as uint8, uint16 or float32")
     shape = [int(size[:18]) for size in re.findall(r"\d+", fields[3])]  # longer numbers are over any limit as they are
-    if len(shape) != 2:
-        raise DataError(f"has {len(shape)} dimensions; save one two-dimensional array a file")
+    if len(shape) != 2 and shape[2:] != [3]:
+        raise DataError(f"has {len(shape)} dimensions; save one array (h, w) or (h, w, 3) a file")
     check_size(shape[1], shape[0], max_pixels)
     dtype = np.dtype(fields[1])
-    if offset + length + shape[0] * shape[1] * dtype.itemsize > len(content):
+    num_channels = 3 if len(shape) == 3 else 1
+    if offset + length + shape[0] * shape[1] * num_channels * dtype.itemsize > len(content):
         raise DataError("is truncated; copy or save it again")
     bits = dtype.itemsize * 8
-    return Header("NPY", *shape, 1, bits, content, dtype=dtype, fortran=fields[2] == "True", offset=offset + length)
+    return Header("NPY", *shape[:2], num_channels, bits, content, dtype=dtype, fortran=fields[2] == "True", offset=offset + length)

@@ -58,6 +58,7 @@ def load_scans(data) -> tuple[list[Scan], list[Refused]]:
             skip_bad=data.skip_bad,
             masks=(data.masks or None) if data.use_masks else "",
             select=data.select or None,
+            channel=data.channel,
         )
     return datasets.read_tfds(
         place, data_dir=data.tfds_dir or None, max_pixels=data.max_pixels, nm_per_pixel=nm, masks=data.use_masks, skip_bad=data.skip_bad
@@ -198,6 +199,7 @@ def _facts(scan: Scan, pixels: np.ndarray, record: Mapping, data) -> dict:
         "dtype": str(scan.pixels.dtype),
         "nm_per_pixel": list(scan.nm_per_pixel) if scan.nm_per_pixel else None,
         "unit": scan.unit,
+        "note": scan.note,
         "min": low,
         "max": high,
         "mean": mean,

@@ -20,7 +20,8 @@ class Scan:
     """One microscope scan as stored.
 
     `pixels` is (h, w) or (h, w, c), uint8, uint16 or float32, never silently reduced: heights in nm when `unit` is
-    "nm", grey levels when it is "grey". `nm_per_pixel` is (y, x) or None where the source states no scale. `mask` is
+    "nm", grey levels when it is "grey", another signal in any other. `channel` names it ("Z backward"), `note` says what was left out of
+    it. `nm_per_pixel` is (y, x) or None where the source states no scale. `mask` is
     an int32 instance map (h, w), 0 = background, or None. `sha256` is of the file's bytes (of the pixel bytes for
     built-in data). `group` (patient, sample) is what a split must not cut through; None means the scan is its own group.
     """
@@ -35,6 +36,7 @@ class Scan:
     mask: np.ndarray | None = None
     label: str | None = None
     group: str | None = None
+    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

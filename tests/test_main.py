@@ -170,9 +170,14 @@ def test_evaluate_writes_the_scores_that_training_ended_with(trained, capsys):
     before = json.loads(path.read_text())
     path.unlink()
     assert run("--mode=evaluate", f"--workdir={trained}") == 0
-    printed = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
+    protocol, *lines = capsys.readouterr().out.splitlines()
+    printed = dict(line.split() for line in lines)
     after = json.loads(path.read_text())
     assert after["step"] == before["step"] == 2 and after["scalars"] == pytest.approx(before["scalars"], rel=1e-5)
+    assert (
+        protocol == after["protocol"] == before["protocol"]
+        and "16 generated images against 16 crops of held-out scans, 32 x 32 px" in protocol
+    )
     assert {name: float(value) for name, value in printed.items()} == pytest.approx(after["scalars"], rel=1e-3)
 
 

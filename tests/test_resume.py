@@ -19,12 +19,14 @@ import pytest
 
 from configs import dcgan32
 from gan import losses
+from tools import export_weights
 from training import checkpoints, loop
 from training.errors import ConfigError, RunError
 from training.signals import Stop
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 KILLS = int(os.environ.get("SCANFORGE_KILLS", "3"))
+IN_SAVE = -(-KILLS // 5)  # of the kills, so many hit a checkpoint half-written
 TERMS = int(os.environ.get("SCANFORGE_TERMS", "1"))
 
 
@@ -114,6 +116,39 @@ def test_a_changed_config_is_refused_with_a_diff_and_a_longer_run_is_not(scans, 
     assert loop.train(tiny(scans, log_every=4), tmp_path, Stop())["step"] == 8
 
 
+def test_fewer_steps_than_were_trained_are_refused(twin, scans):
+    workdir = twin[0]
+    files = {name: (workdir / name).read_bytes() for name in ("status.json", "config.json", "metrics.jsonl", "lineage.json")}
+    with pytest.raises(ConfigError, match=r"num_steps=4, but .* has come to step 8"):
+        loop.train(tiny(scans, num_steps=4), workdir, Stop())
+    assert files == {name: (workdir / name).read_bytes() for name in files}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_before_the_first_step_nothing_is_saved_and_the_same_command_begins(scans, tmp_path, number):
+    process = start(tmp_path, scans)
+    while process.poll() is None and not (tmp_path / "lineage.json").exists():
+        time.sleep(0.002)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + number and "Traceback" not in output, output
+    assert checkpoints.steps(tmp_path) == [] and not (tmp_path / "lock.json").exists()
+    assert loop.train(tiny(scans), tmp_path, Stop())["state"] == "finished"
+
+
+def test_the_report_and_the_status_stand_while_it_runs(scans, tmp_path, monkeypatch):
+    seen = []
+    original = checkpoints.save
+
+    def save(workdir, step, state):
+        seen.append((step, json.loads((tmp_path / "status.json").read_text())["state"], (tmp_path / "report.html").exists()))
+        return original(workdir, step, state)
+
+    monkeypatch.setattr(checkpoints, "save", save)
+    loop.train(tiny(scans, eval_every=2), tmp_path, Stop())
+    assert seen == [(4, "running", True), (8, "running", True)]
+
+
 def test_changed_scans_are_refused(twin, scans, tmp_path):
     loop.train(tiny(scans, num_steps=2, save_every=2), tmp_path, Stop())
     path = sorted(scans.iterdir())[0]
@@ -145,6 +180,28 @@ def test_begun_from_another_runs_weights(twin, scans, tmp_path):
     source, _ = checkpoints.restore_for_inference(twin[0], task, "8")
     begun = task.init(jax.random.key(0), checkpoints.restore_arrays(twin[0], "8"))
     jax.tree.map(np.testing.assert_array_equal, begun.generator.params, source.generator.params)
+    averaged = checkpoints.restore_arrays(twin[0], "8")
+    averaged |= {name.replace("generator/params", "average"): 2 * array for name, array in averaged.items() if "r/params" in name}
+    begun = task.init(jax.random.key(0), averaged)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, 2 * b), begun.generator.params, source.generator.params)
+
+
+def test_begun_from_a_file_of_weights_as_from_the_workdir(twin, scans, tmp_path):
+    file = tmp_path / "weights.npz"
+    assert export_weights.main(["", f"--workdir={twin[0]}", f"--output={file}"]) == 0
+    config = tiny(scans, num_steps=2).copy_and_resolve_references().unlock()
+    config.init_from = str(twin[0])
+    begun = [loop.train(config, tmp_path / "workdir", Stop())["parameters_sha256"]]
+    config.init_from = str(file)
+    begun.append(loop.train(config, tmp_path / "file", Stop())["parameters_sha256"])
+    assert begun[0] == begun[1]
+    upstream = json.loads((tmp_path / "file" / "lineage.json").read_text())["upstream"][0]
+    assert len(upstream["scans"]) == 5 and upstream["source"] == str(file)
+    file.write_bytes(file.read_bytes()[:1000])
+    for wrong in (str(file), str(tmp_path / "absent.npz"), f"{twin[0]}@7"):
+        config.init_from = wrong
+        with pytest.raises((ConfigError, RunError), match="config.init_from="):
+            loop.train(config, tmp_path / "wrong", Stop())
 
 
 def command(workdir, scans):
@@ -168,6 +225,13 @@ def begun(workdir, process, timeout=120):
         time.sleep(0.002)
 
 
+def saving(workdir, process, timeout=120):
+    """Waits until a checkpoint is being written."""
+    end = time.monotonic() + timeout
+    while process.poll() is None and time.monotonic() < end and not any((workdir / "checkpoints").glob("writing.*")):
+        pass
+
+
 def test_killed_at_random_moments_it_ends_in_the_same_bits(scans, tmp_path, capsys):
     whole = subprocess.run(command(tmp_path / "twin", scans), cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert whole.returncode == 0, whole.stdout + whole.stderr
@@ -182,12 +246,13 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(scans, tmp_path, caps
             process = start(workdir, scans)
             if kinds:
                 begun(workdir, process)
-                time.sleep(dice.uniform(0, 1.0))
+                aimed = kinds[-1] == "kill" and in_save < IN_SAVE
+                saving(workdir, process) if aimed else time.sleep(dice.uniform(0, 1.0))
             if kinds and process.poll() is None:
                 kind = kinds.pop()
-                in_save += kind == "kill" and any((workdir / "checkpoints").glob("writing.*"))
                 process.send_signal(signal.SIGKILL if kind == "kill" else signal.SIGTERM)
                 output, _ = process.communicate(timeout=120)
+                in_save += kind == "kill" and any((workdir / "checkpoints").glob("writing.*"))
                 assert process.returncode == (-signal.SIGKILL if kind == "kill" else 143), output
                 done[kind] += 1
                 if kind == "term":
@@ -199,7 +264,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(scans, tmp_path, caps
         assert json.loads((workdir / "status.json").read_text())["parameters_sha256"] == wanted
         assert steps_logged(workdir) == list(range(2, 61, 2))
         assert values_logged(workdir) == values_logged(tmp_path / "twin")
-    assert done == {"kill": KILLS, "term": TERMS}
+    assert done == {"kill": KILLS, "term": TERMS} and in_save >= IN_SAVE
     with capsys.disabled():
         print(f"\n{done['kill']} SIGKILLs ({in_save} in a save) and {done['term']} SIGTERMs over {runs} runs: same SHA-256 each time")
 

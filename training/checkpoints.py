@@ -3,6 +3,7 @@
 Orbax restores a flipped bit without a word, so every file's hash stands in `manifest.json`, which carries its own.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -67,11 +68,12 @@ def save(workdir, step: int, state) -> pathlib.Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             checkpointer.save(temporary / "state", leaf_names(jax.device_get(state)))
         _seal(temporary, step, state)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)
+        _sync_folder(folder)
     except (OSError, ValueError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         kept = ", ".join(map(str, steps(workdir))) or "none"
@@ -111,11 +113,23 @@ def _seal(folder, step, state):
     for path in _files(folder).values():
         with open(path, "rb") as file:
             os.fsync(file.fileno())
+    for inner in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+        _sync_folder(inner)
     arrays = {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in leaf_names(state).items()}
     files = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in _files(folder).items()}
     manifest = {"step": step, "sha256": sha256(state), "arrays": arrays, "files": files}
     seal = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
     write_bytes(folder / MANIFEST, json.dumps({"manifest": manifest, "seal": seal}, indent=1).encode())
+
+
+def _sync_folder(folder: pathlib.Path) -> None:
+    """After a power cut names must be on the disk too, not only what they stand for."""
+    with contextlib.suppress(OSError):  # some network disks have no such call
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def verify(workdir, step: int) -> dict:
@@ -210,8 +224,8 @@ def _refuse_lost(workdir):
         )
 
 
-def choose(workdir, which: str) -> int:
-    """Returns the step that `--checkpoint` names: "last" (the newest sound one) or a number. RunError where there is none."""
+def choose(workdir, which: str, flag: str = "--checkpoint=") -> int:
+    """Returns the step that `flag` names: "last" (the newest sound one) or a number. RunError where there is none."""
     found = steps(workdir)
     if not found:
         raise RunError(f"{workdir}: no checkpoint there. Train first: python main.py --config=... --workdir={workdir}")
@@ -224,7 +238,7 @@ def choose(workdir, which: str) -> int:
                 print(f"{error} Trying the one before.")
         raise RunError(f"{workdir}: all checkpoints are damaged; see above.")
     if not which.isdigit() or int(which) not in found:
-        raise ConfigError(f"--checkpoint={which}: choose last or one of {', '.join(map(str, found))} ({workdir}).")
+        raise ConfigError(f"{flag}{which}: choose last or one of {', '.join(map(str, found))} ({workdir}).")
     return int(which)
 
 
@@ -244,8 +258,17 @@ def restore_arrays(workdir, which: str = "last") -> dict[str, np.ndarray]:
     return {name: np.asarray(leaf) for name, leaf in _read(folder, targets).items()}
 
 
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """Orbax for this process alone: of several, the first writes and each reads for itself, so none waits for another."""
+    if jax.process_count() == 1:
+        return ocp.StandardCheckpointer()
+    own = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}")
+    return ocp.StandardCheckpointer(multiprocessing_options=options)
+
+
 def _read(folder: pathlib.Path, targets: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         return checkpointer.restore(folder, targets)
 
 

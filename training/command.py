@@ -1,8 +1,11 @@
 """What every command line here shares: flags read with short errors and nearest matches, --help, exit codes."""
 
+import contextlib
 import difflib
+import os
 import pathlib
 import re
+import signal
 import sys
 import traceback
 import warnings
@@ -54,10 +57,20 @@ def run(argv: list[str], values: flags.FlagValues, body: Callable[[flags.FlagVal
                 parse(argv, values)
             body(values, stop)
         except KeyboardInterrupt:
-            return 130
+            return 128 + (stop.signal or signal.SIGINT)
         except Exception as error:
             return explain(error, debug=values.is_parsed() and values.debug)
         return 0 if stop.signal is None else 128 + stop.signal
+
+
+def leave(code: int) -> None:
+    """Ends the program with the exit code of `run`; after a signal without waiting for, or hearing from, threads that it cut short."""
+    if code < 128:
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def help_text(about: str, values: flags.FlagValues) -> str:

@@ -59,6 +59,7 @@ def write_images(workdir, request: Request, chunk: Callable[[int], np.ndarray], 
     folder = pathlib.Path(request.output)
     claim(folder, "generation.json", _facts(workdir, request, value_map, step), "generated_*", free=("workdir",))
     paths = [folder / f"generated_{i:06d}.{request.format}" for i in range(request.num_images)]
+    request.stop.gentle = True  # between two images nothing is half-written
     started, written = time.monotonic(), 0
     with tqdm(total=len(paths), unit="image", desc="generate") as bar:
         for number, start in enumerate(range(0, len(paths), chunk_size)):

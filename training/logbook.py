@@ -150,6 +150,13 @@ class Logbook:
             words = progress_line(self.clock, self.num_steps, self.batch_size, values)
             print(f"step {step:,}/{self.num_steps:,}: {words}", file=self.stream, flush=True)
 
+    def sync(self) -> None:
+        """Flushes metrics.jsonl to the disk, so that no power cut leaves a checkpoint without the lines before it."""
+        path = self.workdir / "metrics.jsonl"
+        if self.primary and path.exists():
+            with writing(path), open(path, "ab") as file:
+                os.fsync(file.fileno())
+
     def picture(self, name: str, step: int, picture: np.ndarray) -> None:
         """Writes the uint8 picture (h, w) or RGB (h, w, 3) to WORKDIR/`name`/step_%08d.png, whole or not at all."""
         if not self.primary:

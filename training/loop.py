@@ -1,18 +1,22 @@
 """The training loop, the only one: any method's task, from the first start to the last report, interrupted at will."""
 
+import contextlib
+import dataclasses
 import importlib
 import pathlib
+import signal
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 import input_pipeline
-from training import checkpoints, devices, forecast, lineage, logbook, report
+from training import beginning, checkpoints, devices, lineage, logbook, report
 from training import workdir as workdirs
-from training.errors import ConfigError, RunError
+from training.errors import ConfigError
 from training.lock import workdir_lock
 from training.signals import Stop
+from training.task import Data, Evaluation, Task
 
 
 class Keys(NamedTuple):
@@ -22,6 +26,31 @@ class Keys(NamedTuple):
     data: jax.Array
     step: jax.Array
     fixed: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What stays the same from a run's first step to its last."""
+
+    config: Any
+    workdir: pathlib.Path
+    task: Task
+    data: Data
+    mesh: jax.sharding.Mesh
+    keys: Keys
+    log: logbook.Logbook
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run stands: the state after `step`, and the steps last saved, drawn and scored (None: not yet)."""
+
+    state: Any
+    step: int
+    saved: int | None
+    drawn: int | None = None
+    scored: int | None = None
+    evaluation: Evaluation | None = None
 
 
 def method(config):
@@ -40,58 +69,70 @@ def train(config, workdir, stop: Stop) -> dict:
 
     A fresh workdir begins at step 0; any other goes on from its newest sound checkpoint, bit-identically. Raises
     ConfigError, RunError or DataError with what to mend; `stop.signal` set by a handler ends the run after a last save.
+    Several processes (`devices.join`) train one state; the first of them alone writes.
     """
-    workdir = pathlib.Path(workdir)
+    workdir, config = pathlib.Path(workdir), devices.with_dtype(config)
     check_periods(config.train)
     mesh = devices.make_mesh(config.train.batch_size)
     task = method(config).make_task(config)
     workdirs.refuse_drift(workdir, config)
     prepared = input_pipeline.prepare(config)
-    _introduce(config, prepared)
-    if stop.signal is not None:
-        return {"state": "interrupted", "step": 0}
-    _make_folder(workdir)
-    with workdir_lock(workdir):
+    beginning.introduce(config, prepared)
+    beginning.open_folder(workdir)
+    with workdir_lock(workdir) if devices.primary() else contextlib.nullcontext():
         workdirs.refuse_drift(workdir, config)  # again: another run may have come and gone while the scans were read
         return _train(config, workdir, stop, task, prepared, mesh)
 
 
 def _train(config, workdir, stop, task, prepared, mesh) -> dict:
-    train_config, keys = config.train, Keys(*jax.random.split(jax.random.key(config.seed), 4))
-    imported, upstream = _imported(config, workdir, checkpoints.steps(workdir))
-    lineage.write(workdir, prepared.splits, upstream)
-    workdirs.describe(workdir, config, prepared.value_map)
+    keys = Keys(*jax.random.split(jax.random.key(config.seed), 4))
+    imported, upstream = beginning.imported(config, workdir)
+    state, step = beginning.begin(workdir, task, keys.init, imported, mesh, config.train.num_steps)
+    if devices.primary():
+        lineage.write(workdir, prepared.splits, upstream)
+        workdirs.describe(workdir, config, prepared.value_map)
     data = input_pipeline.make_data(config, prepared)
-    state, step = _begin(workdir, task, keys, imported, mesh)
     arrays, frozen = devices.replicate(mesh, data.arrays), devices.replicate(mesh, task.frozen)
-    call = make_call(task, data, mesh)
-    log = logbook.open_logbook(workdir, step=step, num_steps=train_config.num_steps, batch_size=train_config.batch_size)
-    if step == 0:
-        _warn(call, state, arrays, frozen, keys, config)
-        _show_crops(log, data, keys, arrays, config)
-    saved = step if checkpoints.steps(workdir) else None
+    data = dataclasses.replace(data, arrays=None)  # a window that has passed must not stay on the device
+    sizes = {"num_steps": config.train.num_steps, "batch_size": config.train.batch_size}
+    log = logbook.open_logbook(workdir, step=step, primary=devices.primary(), **sizes)
+    run, progress = Run(config, workdir, task, data, mesh, keys, log), Progress(state, step, step or None)
+    del state, imported
     try:
-        if step == 0:
-            state = task.settle(state)
-            log.images("samples", 0, task.preview(state, frozen, {}, keys.fixed))
-        while step < train_config.num_steps and stop.signal is None:
-            arrays = _refresh(data, arrays, step, mesh)
-            num = 1 if devices.on_cpu() else train_config.steps_per_call - step % train_config.steps_per_call
-            state, scalars = call(state, arrays, frozen, keys, num)
-            jax.block_until_ready(scalars)
-            step += num
-            log.tick(step)
-            due = {name: _due(step, train_config, name) for name in ("log", "preview", "save", "eval")}
-            if any(due.values()):
-                with log.paused():
-                    state, saved = _maintain(due, step, state, frozen, scalars, task, data, keys, log, workdir, saved)
-        return _finish(config, workdir, stop, step, state, frozen, task, data, keys, log, saved)
+        log.status("running", step, checkpoint=progress.saved)
+        _steps(run, progress, arrays, frozen, stop)
+        return _finish(run, progress)
     except BaseException as error:
-        state_word = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        log.status(state_word, step, checkpoint=saved, error=str(error) or type(error).__name__)
+        word = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        log.status(word, progress.step, checkpoint=progress.saved, error=str(error) or type(error).__name__)
         raise
     finally:
         log.close()
+
+
+def _steps(run: Run, progress: Progress, arrays, frozen, stop: Stop) -> None:
+    """Trains to the last step, or to the one after which some process was asked to stop."""
+    train_config, keys = run.config.train, devices.replicate(run.mesh, run.keys)
+    call = make_call(run.task, run.data, run.mesh)
+    if progress.step == 0 and devices.primary():
+        beginning.warn(run.config, lambda: call.lower(progress.state, arrays, frozen, keys, 1))
+        _show_crops(run, devices.local(arrays))
+        _draw(run, progress, run.task.settle(devices.local(progress.state)))
+    stop.gentle = True  # from here on there are steps to lose
+    while progress.step < train_config.num_steps:
+        if devices.any_process(stop.signal is not None):
+            stop.signal = stop.signal or signal.SIGTERM
+            return
+        arrays = _refresh(run, arrays, progress.step)
+        num = 1 if devices.on_cpu() else train_config.steps_per_call - progress.step % train_config.steps_per_call
+        progress.state, scalars = call(progress.state, arrays, frozen, keys, num)
+        jax.block_until_ready(scalars)
+        progress.step += num
+        run.log.tick(progress.step)
+        due = {name for name in ("log", "preview", "save", "eval") if _due(progress.step, train_config, name)}
+        if due:
+            with run.log.paused():
+                _maintain(run, progress, due, scalars)
 
 
 def make_call(task, data, mesh):
@@ -128,46 +169,82 @@ def _due(step, train, name) -> bool:
     return step % train[f"{name}_every"] == 0 or (step == train.num_steps and name != "preview")
 
 
-def _maintain(due, step, state, frozen, scalars, task, data, keys, log, workdir, saved):
-    """Everything between two calls: checks, scores, pictures, the log line, the checkpoint."""
-    values = logbook.finite(step, jax.device_get(scalars))
-    if due["preview"] or due["save"] or due["eval"]:
-        state = task.settle(state)
-    if due["eval"]:
-        values.update(task.evaluate(state, frozen, data, keys.fixed).scalars)
-    if due["log"] or due["eval"]:
-        log.log(step, values)
-    if due["preview"]:
-        log.images("samples", step, task.preview(state, frozen, {}, keys.fixed))
-    if due["save"]:
-        checkpoints.save(workdir, step, state)
-        saved = step
-    log.status("running", step, checkpoint=saved)
-    return state, saved
+def _maintain(run: Run, progress: Progress, due: set[str], scalars) -> None:
+    """Everything between two calls, on the first process: checks, scores, pictures, the log line, the checkpoint."""
+    step, values = progress.step, logbook.finite(progress.step, jax.device_get(scalars))
+    if devices.primary():
+        state = devices.local(progress.state)
+        settled = state if due == {"log"} else run.task.settle(state)
+        if "eval" in due:
+            _score(run, progress, settled)
+            values.update(progress.evaluation.scalars)
+        if due & {"log", "eval"}:
+            run.log.log(step, values)
+        if "preview" in due:
+            _draw(run, progress, settled)
+        if "save" in due:
+            run.log.sync()
+            checkpoints.save(run.workdir, step, settled)
+    progress.saved = step if "save" in due else progress.saved
+    run.log.status("running", step, checkpoint=progress.saved)
+    if "eval" in due and devices.primary():
+        _report(run, progress, {"state": "running", "step": f"{step:,}"})
 
 
-def _finish(config, workdir, stop, step, state, frozen, task, data, keys, log, saved) -> dict:
-    if saved != step:
-        state = task.settle(state)
-        checkpoints.save(workdir, step, state)
-    if stop.signal is not None and step < config.train.num_steps:
-        return log.status("interrupted", step, checkpoint=step)
-    evaluation = task.evaluate(state, frozen, data, keys.fixed)
-    workdirs.write_evaluation(workdir, step, evaluation)
-    log.images("samples", step, task.preview(state, frozen, {}, keys.fixed))
-    status = log.status("finished", step, checkpoint=step, parameters_sha256=checkpoints.sha256(state))
-    facts = {"config": config.name, "source": config.data.source, "devices": devices.describe(), "commit": workdirs.commit()}
-    facts |= {"steps": f"{step:,}", "batch": str(config.train.batch_size), "parameters SHA-256": status["parameters_sha256"]}
-    path = report.write_report(workdir, title=config.name, facts=facts, evaluation=workdirs.plain_evaluation(evaluation))
-    for name, value in evaluation.scalars.items():
-        print(f"  {name:45} {value:.4g}")
+def _score(run: Run, progress: Progress, settled) -> None:
+    progress.evaluation = run.task.evaluate(settled, run.task.frozen, run.data, run.keys.fixed)
+    progress.scored = progress.step
+    workdirs.write_evaluation(run.workdir, progress.step, progress.evaluation)
+
+
+def _draw(run: Run, progress: Progress, settled) -> None:
+    run.log.images("samples", progress.step, run.task.preview(settled, run.task.frozen, {}, run.keys.fixed))
+    progress.drawn = progress.step
+
+
+def _finish(run: Run, progress: Progress) -> dict:
+    """The last save, scores and pictures; where steps are left, only the save. Returns the status as written."""
+    step, num_steps = progress.step, run.config.train.num_steps
+    interrupted = step < num_steps
+    if not devices.primary():
+        return run.log.status("interrupted" if interrupted else "finished", step)
+    settled = run.task.settle(devices.local(progress.state))
+    if progress.saved != step and step > 0:
+        checkpoints.save(run.workdir, step, settled)
+        progress.saved = step
+    if interrupted:
+        status = run.log.status("interrupted", step, checkpoint=progress.saved)
+        _report(run, progress, {"state": "interrupted; the same command goes on", "step": f"{step:,} of {num_steps:,}"})
+        return status
+    if progress.scored != step:
+        _score(run, progress, settled)
+    if progress.drawn != step:
+        _draw(run, progress, settled)
+    status = run.log.status("finished", step, checkpoint=step, parameters_sha256=checkpoints.sha256(settled))
+    path = _report(run, progress, {"steps": f"{step:,}", "parameters SHA-256": status["parameters_sha256"]})
+    print_scores(progress.evaluation)
     speed = f" at {status['images_per_second']:.0f} images/s" if status["images_per_second"] else ""
-    print(f"{step:,} steps{speed}. Samples: {workdir}/samples/step_{step:08d}.png  Report: {path}")
+    print(f"{step:,} steps{speed}. Samples: {run.workdir}/samples/step_{step:08d}.png  Report: {path}")
     return status
 
 
-def evaluate(config, workdir, which: str = "last") -> dict:
-    """Returns the scalars of a workdir's checkpoint, written to its evaluation.json.
+def _report(run: Run, progress: Progress, facts: dict[str, str]) -> pathlib.Path:
+    config = run.config
+    headline = {"config": config.name, "source": config.data.source, "devices": devices.describe(), "commit": workdirs.commit()}
+    headline |= {"batch": str(config.train.batch_size), **facts}
+    plain = workdirs.plain_evaluation(progress.evaluation) if progress.evaluation else None
+    return report.write_report(run.workdir, title=config.name, facts=headline, evaluation=plain)
+
+
+def print_scores(evaluation: Evaluation) -> None:
+    """Prints the protocol and every scalar of an evaluation, one a line."""
+    print(evaluation.protocol)
+    for name, value in evaluation.scalars.items():
+        print(f"  {name:45} {float(value):.4g}")
+
+
+def evaluate(config, workdir, which: str = "last") -> Evaluation:
+    """Returns the evaluation of a workdir's checkpoint, written to its evaluation.json.
 
     Takes no lock. RunError where the scans are no longer those of the run, whose splits they would change.
     """
@@ -179,72 +256,15 @@ def evaluate(config, workdir, which: str = "last") -> dict:
     keys = Keys(*jax.random.split(jax.random.key(config.seed), 4))
     evaluation = task.evaluate(state, task.frozen, data, keys.fixed)
     workdirs.write_evaluation(workdir, step, evaluation)
-    return {name: float(value) for name, value in evaluation.scalars.items()}
+    return evaluation
 
 
-def _begin(workdir, task, keys, imported, mesh):
-    shapes = jax.eval_shape(lambda key: task.init(key, None), keys.init)
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
-    state, step = checkpoints.restore_newest(workdir, like)
-    if state is None:
-        state = devices.replicate(mesh, task.init(keys.init, imported))
-        checkpoints.check_space(workdir, state)
-        print(f"{sum(leaf.size for leaf in jax.tree.leaves(state)):,} numbers in the state; beginning at step 0.")
-    else:
-        print(f"Going on from step {step:,} of {workdir}.")
-    return state, step
+def _refresh(run: Run, arrays, step):
+    fresh = run.data.refresh(arrays, step)
+    return arrays if fresh is arrays else devices.replicate(run.mesh, fresh)
 
 
-def _imported(config, workdir, found) -> tuple[Any, list[dict]]:
-    """The weights of `config.init_from`: read once, at step 0."""
-    if not config.init_from:
-        return None, []
-    if found:
-        return None, lineage.read(workdir)["upstream"]
-    source, which = config.init_from.rsplit("@", 1) if "@" in pathlib.Path(config.init_from).name else (config.init_from, "last")
-    step = checkpoints.choose(source, which)
-    manifest = checkpoints.verify(source, step)
-    upstream = [lineage.of_weights(source, step, manifest["sha256"], lineage.behind(lineage.read(source)))]
-    return checkpoints.restore_arrays(source, str(step)), upstream
-
-
-def _refresh(data, arrays, step, mesh):
-    fresh = data.refresh(arrays, step)
-    return arrays if fresh is arrays else devices.replicate(mesh, fresh)
-
-
-def _make_folder(workdir):
-    try:
-        (workdir / "samples").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"--workdir={workdir} cannot be written: {error}.") from error
-
-
-def _introduce(config, prepared):
-    crop, nm = prepared.crop, prepared.value_map.nm_per_pixel
-    height, width = config.data.height, config.data.width
-    counts = ", ".join(f"{len(part)} {name.replace('_', ' ')}" for name, part in prepared.splits.items())
-    source = "the built-in simulator, not your scans" if config.data.source == "simulated" else config.data.source
-    area = f" = {nm[1] * width:.4g} x {nm[0] * height:.4g} nm" if nm else ""
-    print(f"{config.name}: {config.task} on {source}: {counts} scans{f', {len(prepared.refused)} refused' if prepared.refused else ''}.")
-    values = f"{prepared.value_map.low:.4g} .. {prepared.value_map.high:.4g} {prepared.value_map.unit}"
-    print(f"Crops {crop[1]} x {crop[0]} px{area}, reduced to {width} x {height}; {values} to -1 .. 1.")
-    print(f"Devices: {devices.describe()}.")
-    if devices.unseen_gpu():
-        print("A GPU is present but JAX does not see it: install the GPU build (make test ACCELERATOR=cuda12).")
-    for refused in prepared.refused[:5]:
-        print(f"refused: {refused.file}: {refused.reason}")
-
-
-def _warn(call, state, arrays, frozen, keys, config):
-    if devices.on_cpu():
-        text = forecast.warning(call.lower(state, arrays, frozen, keys, 1), config.train.num_steps, config.name)
-        if text:
-            print(text, flush=True)
-
-
-def _show_crops(log, data, keys, arrays, config):
-    sample = jax.jit(data.sample)
-    batches = [sample(arrays, jax.random.fold_in(keys.fixed, i))["image"] for i in range(-(-64 // config.train.batch_size))]
-    log.images("training_crops", 0, np.concatenate(batches)[:64])
+def _show_crops(run: Run, arrays):
+    sample, size = jax.jit(run.data.sample), run.config.train.batch_size
+    batches = [sample(arrays, jax.random.fold_in(run.keys.fixed, i))["image"] for i in range(-(-64 // size))]
+    run.log.images("training_crops", 0, np.concatenate(batches)[:64])

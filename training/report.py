@@ -56,7 +56,7 @@ def write_report(workdir: str | os.PathLike, *, title: str, facts: Mapping[str, 
     """Returns WORKDIR/report.html, written whole or not at all from metrics.jsonl and samples/ of the workdir.
 
     `facts` are the lines of the headline (config, device, data, throughput). `evaluation` has the fields of
-    `training.task.Evaluation`: `scalars`, `tables` (lists of rows) and `figures` (uint8 pictures), each optional; any
+    `training.task.Evaluation`: `protocol`, `scalars`, `tables` (lists of rows) and `figures` (uint8 pictures), each optional; any
     other plain value in it is shown with the scalars. Raises RunError where metrics.jsonl is damaged or the disk refuses.
     """
     workdir = pathlib.Path(workdir)
@@ -125,13 +125,15 @@ def _facts(facts: Mapping[str, str]) -> str:
 
 
 def _evaluation(evaluation: Mapping[str, Any]) -> str:
-    plain = {name: value for name, value in evaluation.items() if value is None or isinstance(value, str | int | float | np.generic)}
+    words = f"<p>{html.escape(evaluation['protocol'])}</p>" if evaluation.get("protocol") else ""
+    shown = {name: value for name, value in evaluation.items() if name != "protocol"}
+    plain = {name: value for name, value in shown.items() if value is None or isinstance(value, str | int | float | np.generic)}
     tables = dict(evaluation.get("tables") or {})
     scalars = plain | dict(evaluation.get("scalars") or {})
     parts = [_table("", [{"score": name, "value": value} for name, value in scalars.items()])] if scalars else []
     parts += [_table(name, rows) for name, rows in tables.items() if rows]
     drawn = [_picture(pictures.encode_png(picture), name) for name, picture in dict(evaluation.get("figures") or {}).items()]
-    return f'<h2>Evaluation</h2><div class="cards">{"".join(parts + drawn)}</div>' if parts or drawn else ""
+    return f'<h2>Evaluation</h2>{words}<div class="cards">{"".join(parts + drawn)}</div>' if parts or drawn else ""
 
 
 def _table(name: str, rows: Sequence[Mapping[str, Any]]) -> str:

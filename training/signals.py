@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM ask a loop to stop after the step it is in; a second Ctrl-C stops at once."""
+"""Ctrl-C and SIGTERM stop at once where nothing is lost; a loop they ask to stop after the step it is in.
+
+A second Ctrl-C stops that at once too.
+"""
 
 import contextlib
 import dataclasses
@@ -8,9 +11,13 @@ import sys
 
 @dataclasses.dataclass
 class Stop:
-    """`signal` is None until a signal arrived, then its number. Exit code of the program: 128 + signal."""
+    """`signal` is None until a signal arrived, then its number. Exit code of the program: 128 + signal.
+
+    A loop that polls `signal` and has work to save sets `gentle`; until then a signal raises KeyboardInterrupt.
+    """
 
     signal: int | None = None
+    gentle: bool = False
 
 
 @contextlib.contextmanager
@@ -20,11 +27,11 @@ def stop_flag():
 
     def handle(number, frame):
         del frame
-        if stop.signal is not None and number == signal.SIGINT:
+        again, stop.signal = stop.signal is not None, number
+        if not stop.gentle or (again and number == signal.SIGINT):
             raise KeyboardInterrupt
-        if stop.signal is None:
+        if not again:
             print("Stopping after this step; Ctrl-C again stops at once.", file=sys.stderr, flush=True)
-        stop.signal = number
 
     old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

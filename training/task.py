@@ -43,11 +43,15 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Scalars for the log and evaluation.json, tables (list of rows) and figures (uint8 pictures) for the report."""
+    """Scalars for the log and evaluation.json, tables (list of rows) and figures (uint8 pictures) for the report.
+
+    `protocol` says in one sentence what the scores were taken on: how many images of which size against what.
+    """
 
     scalars: Mapping[str, float]
     tables: Mapping[str, list[Mapping[str, Any]]] = dataclasses.field(default_factory=dict)
     figures: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    protocol: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

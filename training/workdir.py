@@ -149,10 +149,14 @@ def commit() -> str:
 
 
 def plain_evaluation(evaluation) -> dict:
-    """Returns an evaluation's scalars and tables as plain values."""
-    return {"scalars": {name: float(value) for name, value in evaluation.scalars.items()}, "tables": dict(evaluation.tables)}
+    """Returns an evaluation's protocol, scalars and tables as plain values."""
+    return {
+        "protocol": evaluation.protocol,
+        "scalars": {name: float(value) for name, value in evaluation.scalars.items()},
+        "tables": dict(evaluation.tables),
+    }
 
 
 def write_evaluation(workdir, step: int, evaluation) -> None:
-    """Writes evaluation.json: the step, scalars and tables of one evaluation."""
+    """Writes evaluation.json: the step, protocol, scalars and tables of one evaluation."""
     write_json(pathlib.Path(workdir) / "evaluation.json", {"step": step, **plain_evaluation(evaluation)})

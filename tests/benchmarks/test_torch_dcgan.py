@@ -141,7 +141,7 @@ def test_the_usual_order_updates_both_networks_from_two_passes():
     steps = [torch_steps.make_step(config, PLAIN, nets, order, []) for nets, order in zip(both, orders, strict=True)]
     results = [step(torch_dcgan.from_flax(real), noise) for step in steps]
     # The discriminator's update is the same; the generator's is taken from a discriminator that has moved on.
-    for name in ("discriminator/loss", "discriminator/gradient", "discriminator/real"):
+    for name in ("discriminator/loss", "discriminator/gradient", "discriminator/probability_real"):
         np.testing.assert_allclose(float(results[0][name]), float(results[1][name]), rtol=1e-5)
     assert abs(float(results[1]["generator/loss"]) / float(results[0]["generator/loss"]) - 1.0) > 1e-3
     for one, other in zip(both[0][1].parameters(), both[1][1].parameters(), strict=True):

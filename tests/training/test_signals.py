@@ -1,4 +1,4 @@
-"""Signals: a first asks, a second Ctrl-C interrupts at once, and the old handlers come back."""
+"""Signals: at once where nothing is lost; else a first asks, a second Ctrl-C interrupts; and the old handlers come back."""
 
 import os
 import signal
@@ -18,15 +18,25 @@ def handlers():
 def test_a_signal_sets_the_flag_and_the_work_goes_on(number):
     before = handlers()
     with stop_flag() as stop:
+        stop.gentle = True
         assert stop.signal is None and handlers() != before
         os.kill(os.getpid(), number)
         assert stop.signal == number
     assert stop.signal == number and handlers() == before
 
 
+@pytest.mark.parametrize("number", SIGNALS)
+def test_with_nothing_to_lose_a_signal_interrupts_at_once_and_says_which(number):
+    with pytest.raises(KeyboardInterrupt), stop_flag() as stop:
+        os.kill(os.getpid(), number)
+        pytest.fail("the signal went by")
+    assert stop.signal == number
+
+
 def test_a_second_ctrl_c_interrupts_at_once_and_the_handlers_come_back():
     before = handlers()
     with pytest.raises(KeyboardInterrupt), stop_flag() as stop:
+        stop.gentle = True
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.signal == signal.SIGINT
         os.kill(os.getpid(), signal.SIGINT)
@@ -36,6 +46,7 @@ def test_a_second_ctrl_c_interrupts_at_once_and_the_handlers_come_back():
 
 def test_ctrl_c_after_sigterm_interrupts_and_more_sigterms_do_not():
     with pytest.raises(KeyboardInterrupt), stop_flag() as stop:
+        stop.gentle = True
         for _ in range(3):
             os.kill(os.getpid(), signal.SIGTERM)
         assert stop.signal == signal.SIGTERM
@@ -49,5 +60,6 @@ def test_the_handlers_come_back_after_an_error_and_flags_are_separate():
     assert handlers() == before
     with stop_flag() as outer:
         with stop_flag() as inner:
+            inner.gentle = True
             os.kill(os.getpid(), signal.SIGTERM)
         assert inner.signal == signal.SIGTERM and outer.signal is None

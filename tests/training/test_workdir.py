@@ -130,7 +130,7 @@ def test_a_folder_that_is_no_workdir_is_told_so(tmp_path):
 
 
 def test_an_evaluation_is_written_with_its_step(tmp_path):
-    evaluation = Evaluation({"surface/height": jax.numpy.float32(0.5), "n": 3}, {"pairs": [{"a": 1}]})
+    evaluation = Evaluation({"surface/height": jax.numpy.float32(0.5), "n": 3}, {"pairs": [{"a": 1}]}, protocol="3 of 4")
     workdir.write_evaluation(tmp_path, 12, evaluation)
-    written = {"step": 12, "scalars": {"surface/height": 0.5, "n": 3.0}, "tables": {"pairs": [{"a": 1}]}}
+    written = {"step": 12, "protocol": "3 of 4", "scalars": {"surface/height": 0.5, "n": 3.0}, "tables": {"pairs": [{"a": 1}]}}
     assert json.loads((tmp_path / "evaluation.json").read_text()) == written

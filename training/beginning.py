@@ -1,0 +1,77 @@
+"""How a run begins: what it says of itself, the folder, the state it starts or goes on from, weights it is begun with."""
+
+from typing import Any
+
+import jax
+
+from microscopy import preparation
+from training import checkpoints, devices, forecast, lineage, weights
+from training.errors import ConfigError, RunError
+
+
+def introduce(config, prepared) -> None:
+    """Prints, on the first process, what is trained on: source, splits, crop in px and nm, range, devices, classes, refused files."""
+    if not devices.primary():
+        return
+    crop, nm = prepared.crop, prepared.value_map.nm_per_pixel
+    height, width = config.data.height, config.data.width
+    counts = ", ".join(f"{len(part)} {name.replace('_', ' ')}" for name, part in prepared.splits.items())
+    source = "the built-in simulator, not your scans" if config.data.source == "simulated" else config.data.source
+    area = f" = {nm[1] * width:.4g} x {nm[0] * height:.4g} nm" if nm else ""
+    print(f"{config.name}: {config.task} on {source}: {counts} scans{f', {len(prepared.refused)} refused' if prepared.refused else ''}.")
+    values = f"{prepared.value_map.low:.4g} .. {prepared.value_map.high:.4g} {prepared.value_map.unit}"
+    print(f"Crops {crop[1]} x {crop[0]} px{area}, reduced to {width} x {height}; {values} to -1 .. 1.")
+    print(f"Devices: {devices.describe()}; networks compute in {config.model.dtype}.")
+    if devices.unseen_gpu():
+        print("A GPU is present but JAX does not see it: install the GPU build (make test ACCELERATOR=cuda12).")
+    if prepared.classes:
+        print("Classes: " + ", ".join(f"{name} {count}" for name, count in preparation.classes(prepared).items()) + ".")
+    for refused in prepared.refused[:5]:
+        print(f"refused: {refused.file}: {refused.reason}")
+
+
+def open_folder(workdir) -> None:
+    """Makes the workdir; RunError where it cannot be written."""
+    try:
+        (workdir / "samples").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"--workdir={workdir} cannot be written: {error}.") from error
+
+
+def begin(workdir, task, key, imported, mesh, num_steps: int) -> tuple[Any, int]:
+    """Returns (state, step) on every device of the mesh: the newest sound checkpoint's, or a new one at step 0.
+
+    ConfigError where the checkpoint lies beyond `num_steps`, RunError where the disk cannot hold the checkpoints to come.
+    """
+    state, step = checkpoints.restore_newest(workdir, jax.eval_shape(lambda key: task.init(key, None), key))
+    if step > num_steps:
+        raise ConfigError(
+            f"config.train.num_steps={num_steps}, but {workdir} has come to step {step}.\n"
+            f"Ask for {step} or more, or begin anew in another --workdir."
+        )
+    fresh = state is None
+    state = devices.replicate(mesh, task.init(key, imported) if fresh else state)
+    if devices.primary():
+        if step < num_steps:
+            checkpoints.check_space(workdir, state)
+        numbers = f"{sum(leaf.size for leaf in jax.tree.leaves(state)):,} numbers in the state"
+        print(f"{numbers}; beginning at step 0." if fresh else f"Going on from step {step:,} of {workdir}.")
+    return state, step
+
+
+def imported(config, workdir) -> tuple[Any, list[dict]]:
+    """Returns (arrays, upstream of lineage.json) of `config.init_from`; arrays only where no step has been saved yet, else None."""
+    if not config.init_from:
+        return None, []
+    if checkpoints.steps(workdir):
+        return None, lineage.read(workdir)["upstream"]
+    arrays, upstream = weights.read(config.init_from)
+    return arrays, [upstream]
+
+
+def warn(config, lower) -> None:
+    """Prints, on a CPU, how long the run would take where that is hours; `lower()` returns one step, lowered."""
+    if devices.on_cpu():
+        text = forecast.warning(lower(), config.train.num_steps, config.name)
+        if text:
+            print(text, flush=True)

@@ -1,0 +1,54 @@
+"""Weights a run is begun with (`config.init_from`): of another workdir, or of a file that tools.export_weights wrote."""
+
+import hashlib
+import io
+import json
+import pathlib
+import zipfile
+
+import numpy as np
+
+from microscopy.atomic import write_bytes
+from training import checkpoints, lineage
+from training.errors import ConfigError, RunError
+
+SCANS = "lineage.json"
+"""Name, in a weights file, of the scans behind the weights."""
+
+
+def read(source: str) -> tuple[dict[str, np.ndarray], dict]:
+    """Returns ({name: array}, entry of lineage.json's `upstream`) for WORKDIR, WORKDIR@last, WORKDIR@STEP or a .npz file.
+
+    ConfigError or RunError name `config.init_from` where there is no such thing, or where it cannot be read.
+    """
+    path = pathlib.Path(source)
+    if path.is_file():
+        return _of_file(path)
+    place, which = source.rsplit("@", 1) if "@" in path.name else (source, "last")
+    if not pathlib.Path(place).is_dir():
+        raise ConfigError(f"config.init_from={source}: neither a workdir nor a file of weights.")
+    step = checkpoints.choose(place, which, f"config.init_from={place}@")
+    manifest = checkpoints.verify(place, step)
+    scans = lineage.behind(lineage.read(place))
+    return checkpoints.restore_arrays(place, str(step)), lineage.of_weights(place, step, manifest["sha256"], scans)
+
+
+def write(path: pathlib.Path, arrays: dict[str, np.ndarray], scans: list[dict]) -> int:
+    """Returns the size in bytes of the compressed .npz file it writes: {name: array}, and the scans they were trained on."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays, **{SCANS: np.frombuffer(json.dumps(scans).encode(), np.uint8)})
+    write_bytes(path, buffer.getvalue())
+    return buffer.tell()
+
+
+def _of_file(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict]:
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        scans = json.loads(arrays.pop(SCANS).tobytes())
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise RunError(
+            f"config.init_from={path}: no file of weights ({str(error).splitlines()[0] if str(error) else type(error).__name__}).\n"
+            "python -m tools.export_weights --workdir=W --output=FILE.npz writes one."
+        ) from error
+    return arrays, lineage.of_weights(str(path), None, hashlib.sha256(path.read_bytes()).hexdigest(), scans)
