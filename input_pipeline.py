@@ -7,6 +7,7 @@ rotation the copy has 1.5 times the resolution, a pixel's place between grid poi
 same range. Where a crop is not reduced the copy is the scan, and whole-pixel crops without free rotation are exact.
 """
 
+import functools
 import math
 import pathlib
 
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from microscopy import atomic, inspection, overview, pictures, reduction
+from microscopy import atomic, inspection, native, overview, pictures, reduction
 from microscopy.preparation import Prepared, prepare
 from microscopy.scan import DataError, FieldError, Scan
 from training.task import Batch, Data
@@ -228,14 +229,14 @@ def make_refresh(scans: list[Scan], prepared: Prepared, config):
 
 
 def inspect(config, workdir=None) -> list[dict]:
-    """Returns and prints what `config` would train on, one object a scan and one a refused file; nothing is trained.
+    """Returns and prints what `config` would train on, one object a scan and channel and one a refused file; nothing is trained.
 
     With a workdir, inspect.json holds the objects; inspect_scans.png shows the levelled scans, inspect_crops.png sixteen training
     crops as the network sees them, inspect_statistics.png the histogram of the values and the power spectrum.
     """
     prepared = prepare(config)
     found = inspection.findings(prepared)
-    rows = inspection.rows(prepared, found)
+    rows = inspection.rows(prepared, found, functools.partial(native.list_channels, max_pixels=config.data.max_pixels))
     print(inspection.table(rows))
     for line in [*inspection.summary(prepared), *(f"warning: {text}" for text in inspection.shortened(found, most=10))]:
         print(line)

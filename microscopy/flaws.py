@@ -1,4 +1,4 @@
-"""What a stored scan may carry that training would learn: constant bands at its borders, clipped values, unfinished lines."""
+"""What a stored scan may carry that training would learn: constant bands at its borders, clipped values."""
 
 import cv2
 import numpy as np
@@ -7,14 +7,6 @@ import numpy as np
 def luma(pixels: np.ndarray) -> np.ndarray:
     """Returns one channel (h, w): the scan itself, or the luma (Rec. 601) of its colours, in the stored type."""
     return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-
-
-def finished(pixels: np.ndarray) -> slice:
-    """Returns the rows between the first and the last that hold a finite value: an interrupted scan has NaN lines at an end."""
-    if pixels.dtype.kind != "f":
-        return slice(0, len(pixels))
-    held = np.flatnonzero(np.isfinite(pixels).reshape(len(pixels), -1).any(axis=1))
-    return slice(int(held[0]), int(held[-1]) + 1) if len(held) else slice(0, 0)
 
 
 def constant_bands(pixels: np.ndarray) -> tuple[int, int, int, int]:

@@ -4,19 +4,24 @@ import collections
 import pathlib
 import textwrap
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from microscopy.channels import Channel, label
 from microscopy.duplicates import descriptor, near_duplicates
-from microscopy.preparation import Prepared, classes
+from microscopy.preparation import Prepared, area_text, classes
 from microscopy.resampling import TOLERANCE
+from microscopy.units import nm_per
 
 COLUMNS = 120
 """Characters a line of the table has at most."""
 
 CLIPPED = 0.05
 """Share of pixels at one extreme value from which a scan counts as clipped."""
+
+FAINT = 0.05
+"""Four standard deviations of a scan that is nearly flat, as a share of what becomes -1 .. 1."""
 
 MOST_COMPARED = 2000
 """Scans among which near-duplicates are sought; of a larger set as many, evenly spaced."""
@@ -58,19 +63,18 @@ def shortened(found: list[Finding], most: int) -> list[str]:
 def findings(prepared: Prepared) -> list[Finding]:
     """Returns what may spoil a training.
 
-    Mixed pixel sizes, a scan that keeps all crops small, near-duplicates, those across two splits first; then scan by scan
-    unfinished lines, constant bands and clipped values.
+    Mixed pixel sizes, a scan that keeps all crops small, near-duplicates, those across two splits first, scans that are flat beside the
+    others; then scan by scan unfinished lines, constant bands and clipped values.
     """
-    found = [*_scales(prepared), *_small(prepared), *_duplicates(prepared)]
+    found = [*_scales(prepared), *_small(prepared), *_duplicates(prepared), *_faint(prepared)]
     for id, facts in prepared.facts.items():
         found += _of_scan(id, name(id, facts["file"]), facts)
     return found
 
 
 def _of_scan(id: str, who: str, facts) -> Iterable[Finding]:
-    if facts["unfinished_lines"]:
-        lines = f"{facts['unfinished_lines']} of {facts['shape'][0]} lines"
-        yield Finding("unfinished scans", id, f"{who}: {lines} hold no values and were cut off; {_LEAVE_OUT} if too little is left.")
+    if facts["note"]:
+        yield Finding("unfinished scans", id, f"{who}: {facts['note']}; {_LEAVE_OUT} if too little is left.")
     if any(facts["constant_bands"]):
         sides = zip(_SIDES, facts["constant_bands"], strict=True)
         where = " and ".join(f"{count} {side}" for side, count in sides if count)
@@ -114,6 +118,18 @@ def _small(prepared: Prepared) -> list[Finding]:
     return found
 
 
+def _faint(prepared: Prepared) -> Iterable[Finding]:
+    """Scans that the one map to [-1, 1] leaves next to no contrast: scans of another kind."""
+    low, high, unit = prepared.value_map.low, prepared.value_map.high, prepared.value_map.unit
+    for scan in (scan for part in prepared.splits.values() for scan in part):
+        spread = 4.0 * float(np.std(scan.pixels, dtype=np.float64))
+        if spread < FAINT * (high - low):
+            values = f"its values spread over {spread:.3g} {unit}, the set's over {high - low:.3g}: nearly flat in training"
+            yield Finding(
+                "scans nearly flat", scan.id, f"{name(scan.id, scan.file)}: {values}; {_LEAVE_OUT}, or train on scans of one kind."
+            )
+
+
 def _duplicates(prepared: Prepared) -> list[Finding]:
     scans = [(scan, split) for split, part in prepared.splits.items() for scan in part]
     total = len(scans)
@@ -140,35 +156,31 @@ def _words(split: str) -> str:
     return split.replace("_", " ")
 
 
-def rows(prepared: Prepared, found: list[Finding], channels_of: Callable[[str], Iterable[Any]] | None = None) -> list[dict]:
+def rows(prepared: Prepared, found: list[Finding], channels_of: Callable[[str], Iterable[Channel]]) -> list[dict]:
     """Returns plain JSON objects: one a scan with its facts, `split`, `refused` (None) and `warnings` (`found`), and one a refused file.
 
-    `channels_of(file)` gives what else a file holds, records with `name`, `direction`, `pixels`, `unit` and `nm_per_pixel` as
-    stored: each becomes an object of its own with split None, except the one trained on, whose object takes shape, unit and values from it.
+    `channels_of(file)` gives all that an instrument's file holds, in the units stored. Each channel becomes an object, with split None
+    for those not trained on; photographs are not read again. Shape, unit and values are as stored, before levelling and resampling.
     """
     split_of = {scan.id: split for split, part in prepared.splits.items() for scan in part}
     texts, objects = collections.defaultdict(list), []
     for finding in found:
         texts[finding.id].append(finding.text)
     for id, facts in prepared.facts.items():
-        stored = [_stored(channel) for channel in channels_of(facts["file"])] if channels_of and facts["file"] else []
-        used = next((channel for channel in stored if facts["channel"] in (channel["channel"], _full(channel))), {})
+        measured = facts["file"] and facts["unit"] != "grey"
+        stored = [_stored(channel) for channel in channels_of(facts["file"])] if measured else []
+        used = next((channel for channel in stored if channel["channel"] == facts["channel"]), {})
         objects.append({"id": id, **facts, **used, "split": split_of[id], "refused": None, "warnings": texts[id]})
-        objects += [
-            {"id": id, "file": facts["file"], **channel, "split": None, "refused": None} for channel in stored if channel is not used
-        ]
+        others = [channel for channel in stored if channel is not used]
+        objects += [{"id": id, "file": facts["file"], **channel, "split": None, "refused": None} for channel in others]
     return objects + [{"id": None, "file": item.file, "split": None, "refused": item.reason} for item in prepared.refused]
 
 
-def _full(channel: dict) -> str:
-    return f"{channel['channel']} {channel['direction']}".strip()
-
-
-def _stored(channel: Any) -> dict:
-    pixels = np.asarray(channel.pixels)
+def _stored(channel: Channel) -> dict:
+    pixels = channel.pixels
     values = pixels[np.isfinite(pixels)].astype(np.float64)
     return {
-        "channel": channel.name,
+        "channel": label(channel),
         "direction": channel.direction,
         "shape": list(pixels.shape),
         "dtype": str(pixels.dtype),
@@ -181,36 +193,50 @@ def _stored(channel: Any) -> dict:
 
 
 def table(rows: list[dict]) -> str:
-    """Returns the rows as aligned columns, 120 characters a line at most, and below them the refused files with their reasons.
+    """Returns the scans as aligned columns, 120 characters a line at most, each with what else its file holds, then the refused files.
 
     Sizes and areas are width x height. A column that says nothing of any scan is left out.
     """
-    kept = [row for row in rows if not row["refused"]]
-    head = ("file", "size px", "channel", "nm/px", "area nm", "range", "levelling", "split")
-    cells = [head, *(_cells(row) for row in kept)]
-    columns = [column for column in zip(*cells, strict=True) if any(column[1:])] if kept else []
-    if columns:
-        room = COLUMNS - sum(2 + max(map(len, column)) for column in columns[1:])
-        columns[0] = [_fitted(text, max(20, room)) for text in columns[0]]
-    widths = [max(map(len, column)) for column in columns]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in zip(*columns, strict=True)]
+    kept = [row for row in rows if row["split"]]
+    cells = [("file", "size px", "channel", "nm/px", "area nm", "range", "levelling", "split"), *(_cells(row) for row in kept)]
+    columns = [list(column) for column in zip(*cells, strict=True) if any(column[1:])] if kept else []
+    head, *lines = _aligned(_narrowed(columns)) if kept else [""]
+    others = collections.defaultdict(list)
     for row in rows:
-        if row["refused"]:
-            lines += textwrap.wrap(f"refused {row['file']}: {row['refused']}", COLUMNS, subsequent_indent="    ", break_long_words=False)
-    return "\n".join(lines)
+        if not row["split"] and not row["refused"]:
+            others[row["id"]].append(row["channel"])
+    found = [head] if kept else []
+    for row, line in zip(kept, lines, strict=True):
+        found += [line, *(_wrapped(f"    not used: {', '.join(others[row['id']])}") if row["id"] in others else [])]
+    for row in rows:
+        found += _wrapped(f"refused {row['file']}: {row['refused']}") if row["refused"] else []
+    return "\n".join(found)
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, COLUMNS, subsequent_indent="    ", break_long_words=False)
+
+
+def _aligned(columns: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in columns]
+    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in zip(*columns, strict=True)]
 
 
 def _cells(row: dict) -> tuple[str, ...]:
-    height, width = row["shape"][:2]
-    nm, after, value = row["nm_per_pixel"], row.get("resampling"), row["min"]
+    (height, width), nm, after = row["shape"][:2], row["nm_per_pixel"], row["resampling"]
     scale = _nm(row) if nm else ""
     if after and after["factor"] != [1.0, 1.0]:
         scale += f" -> {after['nm_per_pixel']:.4g}"
-    area = f"{width * nm[1]:.4g} x {height * nm[0]:.4g}" if nm else ""
-    values = "no values" if value is None else f"{value:.4g} .. {row['max']:.4g} {row['unit']}"
-    size, split = f"{width} x {height}", _words(row["split"]) if row["split"] else "not used"
-    levelling = row.get("levelling", {}).get("method", "")
-    return name(row["id"], row["file"]), size, row["channel"], scale, area, values, levelling, split
+    area = area_text((height, width), nm).removesuffix(" nm") if nm else ""
+    size, method = f"{width} x {height}", row["levelling"]["method"]
+    return name(row["id"], row["file"]), size, row["channel"], scale, area, _range(row), method, _words(row["split"])
+
+
+def _range(row: dict) -> str:
+    """As stored, but lengths in nm: a column of one unit is compared at a glance."""
+    factor = nm_per(row["unit"])
+    low, high = (value * (factor or 1.0) for value in (row["min"], row["max"]))
+    return f"{low:.4g} .. {high:.4g} {'nm' if factor else row['unit']}"
 
 
 def _nm(row: dict) -> str:
@@ -218,11 +244,23 @@ def _nm(row: dict) -> str:
     return f"{x:.4g}" if abs(y - x) < TOLERANCE * x else f"{x:.4g} x {y:.4g}"
 
 
+def _narrowed(columns: list[list[str]]) -> list[list[str]]:
+    """The columns with their longest texts shortened in the middle until a line fits; numbers stay whole."""
+    widths = [max(map(len, column)) for column in columns]
+    texts = [index for index, column in enumerate(columns) if column[0] in ("file", "channel", "levelling")]
+    while sum(widths) + 2 * (len(widths) - 1) > COLUMNS:
+        widest = max(texts, key=lambda index: widths[index])
+        if widths[widest] <= 12:
+            break
+        widths[widest] -= 1
+    return [[_fitted(text, width) for text in column] for column, width in zip(columns, widths, strict=True)]
+
+
 def _fitted(text: str, width: int) -> str:
     if len(text) <= width:
         return text
-    head = (width - 3) // 2
-    return f"{text[:head]}...{text[len(text) - (width - 3 - head) :]}"
+    head = (width - 2) // 2
+    return f"{text[:head]}..{text[len(text) - (width - 2 - head) :]}"
 
 
 def summary(prepared: Prepared) -> list[str]:
@@ -230,7 +268,7 @@ def summary(prepared: Prepared) -> list[str]:
     counts = ", ".join(f"{len(part)} {_words(split)}" for split, part in prepared.splits.items())
     (height, width), nm, fitted = prepared.crop, prepared.value_map.nm_per_pixel, prepared.value_map
     size = prepared.size or prepared.crop
-    area = f" = {nm[1] * size[1]:.4g} x {nm[0] * size[0]:.4g} nm" if nm else ""
+    area = f" = {area_text(size, nm)}" if nm else ""
     crop = f"crops {width} x {height} px{area} to {size[1]} x {size[0]}"
     lines = [f"{counts}, {len(prepared.refused)} refused; {crop}; {fitted.low:.4g} .. {fitted.high:.4g} {fitted.unit} to -1 .. 1."]
     if prepared.classes:

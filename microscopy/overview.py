@@ -8,7 +8,7 @@ import numpy as np
 from microscopy import pictures, plots, spectra
 from microscopy.flaws import luma
 from microscopy.inspection import name
-from microscopy.preparation import Prepared
+from microscopy.preparation import Prepared, size_text
 from microscopy.scan import Scan
 
 MOST_SHOWN = 60
@@ -38,8 +38,7 @@ def _tile(scan: Scan, split: str, prepared: Prepared) -> np.ndarray:
     if scan.nm_per_pixel:
         _scale_bar(image, scan.nm_per_pixel[1] / ratio)
     tile[: size[1], : size[0]] = image
-    height, width = scan.pixels.shape[:2]
-    area = f"{width * scan.nm_per_pixel[1]:.4g} x {height * scan.nm_per_pixel[0]:.4g} nm" if scan.nm_per_pixel else f"{width} x {height} px"
+    area = size_text(scan).rpartition(", ")[2]
     plots.write(tile, 2, _TILE + 14, _fitted(name(scan.id, scan.file)), scale=0.42)
     plots.write(tile, 2, _TILE + 30, _fitted(f"{split}, {area}"), colour=plots.GREY, scale=0.42)
     return tile
@@ -94,7 +93,7 @@ def _histogram(prepared: Prepared) -> np.ndarray:
         high = low + step * num_bins
     edges = np.linspace(low, high, num_bins + 1)
     curves = {split.replace("_", " "): histogram(part, low, high, num_bins) for split, part in prepared.splits.items() if part}
-    label = "height, nm" if fitted.unit == "nm" else f"{fitted.unit} level"
+    label = {"nm": "height, nm", "grey": "grey level"}.get(fitted.unit, f"value, {fitted.unit}")
     x, y = plots.Axis(label, low, high), plots.Axis("pixels, % a bin", 0.0, 1.08 * max(curve.max() for curve in curves.values()))
     steps = {name: (np.repeat(edges, 2)[1:-1], np.repeat(values, 2)) for name, values in curves.items()}
     title = f"Values of the levelled scans ({sum(map(len, prepared.splits.values()))})"

@@ -17,8 +17,8 @@ from microscopy.scan import DataError, FieldError, Refused, Scan
 class Prepared:
     """Levelled scans of one pixel size by split, the map to [-1, 1], the crop (height, width) in px of a scan, the refused files.
 
-    `facts` holds, by scan id, what was read (file, channel, shape, nm_per_pixel, unit, min, max and mean as stored) and
-    what was found and done: unfinished lines, constant bands, clipped values, levelling, resampling. `classes` are the names of
+    `facts` holds, by scan id, what was read (file, channel, shape, nm_per_pixel, unit, min, max and mean before levelling) and
+    what was found and done: what reading cut off (note), constant bands, clipped values, levelling, resampling. `classes` are the names of
     the labelled scans' classes, sorted; label i is classes[i]. `size` (height, width) is a training image's, in px.
     """
 
@@ -171,40 +171,32 @@ def _check_masks(scans: list[Scan]) -> None:
 
 
 def _levelled(scan: Scan, data) -> tuple[Scan, dict]:
-    """The scan without unfinished lines, in its channels, levelled; and the facts of it."""
-    name, rows = scan.file or scan.id, flaws.finished(scan.pixels)
-    pixels = scan.pixels[rows]
-    mask = None if scan.mask is None else scan.mask[rows]
-    bad = 0 if pixels.dtype.kind != "f" else int((~np.isfinite(pixels)).sum())
-    if bad or not pixels.size:
-        what = f"{bad} of its pixels are NaN or infinite" if pixels.size else "holds no value at all"
-        raise DataError(f"{name}: {what}; fill or cut them, or leave the scan out by --config.data.select=FILE")
+    """The scan in its channels, levelled; and the facts of it."""
+    name = scan.file or scan.id
     method = data.levelling if data.levelling != "auto" else "plane+backgrounds" if scan.unit == "nm" else "none"
-    levelled, record = _to_channels(pixels, name, data.channels), {"method": method}
+    pixels, record = _to_channels(scan.pixels, name, data.channels), {"method": method}
     if method != "none":  # photographs keep their stored type
         try:
-            levelled, record = levelling.level(levelled, method)
+            pixels, record = levelling.level(pixels, method)
         except DataError as error:
             raise type(error)(f"{name}: {error}") from None
-    return dataclasses.replace(scan, pixels=levelled, mask=mask), _facts(scan, pixels, record, data)
+    return dataclasses.replace(scan, pixels=pixels), _facts(scan, record, data)
 
 
-def _facts(scan: Scan, pixels: np.ndarray, record: Mapping, data) -> dict:
-    low, high, mean = float(pixels.min()), float(pixels.max()), float(pixels.mean(dtype=np.float64))
-    bands = flaws.constant_bands(pixels)
+def _facts(scan: Scan, record: Mapping, data) -> dict:
+    pixels, bands = scan.pixels, flaws.constant_bands(scan.pixels)
     return {
         "file": scan.file,
         "channel": scan.channel,
-        "shape": list(scan.pixels.shape),
-        "dtype": str(scan.pixels.dtype),
+        "shape": list(pixels.shape),
+        "dtype": str(pixels.dtype),
         "nm_per_pixel": list(scan.nm_per_pixel) if scan.nm_per_pixel else None,
         "unit": scan.unit,
         "note": scan.note,
-        "min": low,
-        "max": high,
-        "mean": mean,
+        "min": float(pixels.min()),
+        "max": float(pixels.max()),
+        "mean": float(pixels.mean(dtype=np.float64)),
         "margins": list(data.margins),
-        "unfinished_lines": len(scan.pixels) - len(pixels),
         "constant_bands": list(bands),
         "clipped": [list(end) for end in flaws.clipped(pixels, bands)],
         "levelling": dict(record),
@@ -250,8 +242,13 @@ def crop_size(scans: list[Scan], data) -> tuple[int, int]:
 def size_text(scan: Scan) -> str:
     """Returns "512 x 256 px" (width first), with ", 128 x 64 nm" where the scan states its scale."""
     height, width = scan.pixels.shape[:2]
-    area = f", {width * scan.nm_per_pixel[1]:.4g} x {height * scan.nm_per_pixel[0]:.4g} nm" if scan.nm_per_pixel else ""
-    return f"{width} x {height} px{area}"
+    return f"{width} x {height} px" + (f", {area_text((height, width), scan.nm_per_pixel)}" if scan.nm_per_pixel else "")
+
+
+def area_text(size: tuple[int, int], nm_per_pixel: tuple[float, float]) -> str:
+    """Returns "128 x 64 nm" (width first) for (height, width) in px and nm per pixel (y, x)."""
+    sides = (float(f"{side * nm:.4g}") for side, nm in zip(size[::-1], nm_per_pixel[::-1], strict=True))
+    return " x ".join(f"{side:.10g}" for side in sides) + " nm"
 
 
 def _largest_crop(scan: Scan, data) -> int:

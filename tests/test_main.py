@@ -156,13 +156,18 @@ def test_help_lists_every_flag_and_needs_no_config(capsys):
 def test_inspect_prints_a_line_a_scan_and_writes_what_it_says(scans, tmp_path, capsys):
     assert run("--mode=inspect", TINY, f"--config.data.source=folder:{scans}", f"--workdir={tmp_path}") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 5 + 1 + 1 and [line.split()[1] for line in lines[:5]] == [f"scan{i}" for i in range(5)]
-    assert lines[5].startswith("3 train, 1 held out, 1 test, 0 refused; crops 45 x 45 px to 32 x 32; ")
+    assert len(lines) == 1 + 5 + 1 + 1 and [line.split()[0] for line in lines[1:6]] == [f"scan{i}.png" for i in range(5)]
+    assert lines[6].startswith("3 train, 1 held out, 1 test, 0 refused; crops 45 x 45 px to 32 x 32; ")
     assert {row["id"]: row["split"] for row in json.loads((tmp_path / "inspect.json").read_text())} == {
-        line.split()[1]: line.split()[0] for line in lines[:5]
+        line.split()[0].removesuffix(".png"): "_".join(line.split("none")[1].split()) for line in lines[1:6]
     }
     assert cv2.imread(str(tmp_path / "inspect_crops.png"), cv2.IMREAD_UNCHANGED).shape == (4 * 32 + 3 * 2, 4 * 32 + 3 * 2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["inspect.json", "inspect_crops.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "inspect.json",
+        "inspect_crops.png",
+        "inspect_scans.png",
+        "inspect_statistics.png",
+    ]
 
 
 def test_evaluate_writes_the_scores_that_training_ended_with(trained, capsys):

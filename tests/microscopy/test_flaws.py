@@ -1,4 +1,4 @@
-"""Planted bands, clipped values and unfinished lines are found with their size; clean scans have none."""
+"""Planted bands and clipped values are found with their size; clean scans have none."""
 
 import cv2
 import numpy as np
@@ -72,7 +72,6 @@ def test_clean_simulated_scans_have_no_flaw():
             flaws.constant_bands(scan.pixels) == (0, 0, 0, 0)
             and max(share for _, share in flaws.clipped(scan.pixels, (0, 0, 0, 0))) < 0.001
         )
-        assert flaws.finished(scan.pixels) == slice(0, 256)
 
 
 def test_the_share_of_clipped_pixels_is_counted_outside_the_bands():
@@ -85,12 +84,3 @@ def test_the_share_of_clipped_pixels_is_counted_outside_the_bands():
     )
     assert flaws.clipped(image, (0, 0, 0, 0))[0] == (0.0, np.mean(image == 0))
     assert flaws.clipped(np.full((4, 4), 2.5, np.float32), (0, 0, 0, 0)) == [(2.5, 1.0), (2.5, 1.0)]
-
-
-def test_unfinished_lines_are_those_before_the_first_and_after_the_last_with_a_value():
-    pixels = np.random.default_rng(0).normal(size=(30, 20)).astype(np.float32)
-    for rows, wanted in ((np.s_[18:], slice(0, 18)), (np.s_[:5], slice(5, 30)), (np.s_[10:12], slice(0, 30)), (np.s_[:], slice(0, 0))):
-        holed = pixels.copy()
-        holed[rows] = np.nan
-        assert flaws.finished(holed) == wanted
-    assert flaws.finished(np.zeros((7, 3), np.uint16)) == slice(0, 7)

@@ -1,14 +1,15 @@
 """Tables that line up, an object a scan and channel, and warnings: each planted flaw is found with its remedy, clean scans give none."""
 
 import json
-from typing import NamedTuple
+import pathlib
 
 import cv2
 import numpy as np
 import pytest
 
 from configs import dcgan
-from microscopy import inspection, preparation
+from microscopy import inspection, native, preparation
+from microscopy.channels import Channel
 from microscopy.scan import Refused, Scan
 
 
@@ -114,20 +115,31 @@ def test_a_small_scan_is_named_for_what_it_does_to_all_crops(monkeypatch):
     assert warned(monkeypatch, scan_of("little", texture(22, (50, 60))), crop=20) == []  # set on purpose
 
 
-def test_unfinished_scans_and_mixed_scales_are_named(monkeypatch):
-    heights = [
-        Scan(f"z{i}", texture(30 + i).astype(np.float32), str(i), file=f"z{i}.sxm", unit="nm", nm_per_pixel=(nm, nm), channel="Z")
-        for i, nm in enumerate((0.5, 0.5, 0.25, 0.5))
+def heights_of(*scales, **known):
+    return [
+        Scan(f"z{i}", texture(30 + i).astype(np.float32), str(i), f"z{i}.sxm", "nm", (nm, nm), "Z forward", **known)
+        for i, nm in enumerate(scales)
     ]
-    heights[1].pixels[100:] = np.nan
-    lines = inspection.warnings(prepared_of(monkeypatch, heights, held_out=0.0, test=0.0, levelling="plane"))
-    assert (
-        lines[0]
-        == "1 of 4 scans are resampled to 0.5 nm per pixel, most of all z2.sxm from 0.25; another scale by --config.data.resample_nm=NM."
-    )
-    assert any(line.startswith("z1.sxm: 20 of 120 lines hold no values and were cut off; leave it out by") for line in lines)
-    same = heights[:1] + heights[3:]
-    assert inspection.warnings(prepared_of(monkeypatch, same, held_out=0.0, test=0.0, levelling="plane", resample_nm=1.0)) == []
+
+
+def warned_heights(monkeypatch, scans, **changes):
+    return inspection.warnings(prepared_of(monkeypatch, scans, held_out=0.0, test=0.0, levelling="plane", **changes))
+
+
+def test_unfinished_scans_and_mixed_scales_are_named(monkeypatch):
+    (line,) = warned_heights(monkeypatch, heights_of(0.5, 0.5, note="unfinished: 20 at the bottom of 140 lines cut off"))[:1]
+    assert line.startswith("z0.sxm: unfinished: 20 at the bottom of 140 lines cut off; leave it out by --config.data.select=FILE")
+    lines = warned_heights(monkeypatch, heights_of(0.5, 0.5, 0.25, 0.5))
+    wanted = "1 of 4 scans are resampled to 0.5 nm per pixel, most of all z2.sxm from 0.25; another scale by --config.data.resample_nm=NM."
+    assert lines[0] == wanted
+    assert warned_heights(monkeypatch, heights_of(0.5, 0.5), resample_nm=1.0) == []  # asked for
+
+
+def test_a_scan_of_another_kind_is_named_as_flat_beside_the_others(monkeypatch):
+    scans = heights_of(0.5, 0.5, 0.5, 0.5)
+    scans[2].pixels[:] /= 50
+    (line,) = warned_heights(monkeypatch, scans)
+    assert line.startswith("z2.sxm: its values spread over 2.") and "nearly flat in training" in line and "config.data.select" in line
 
 
 def test_of_many_alike_a_few_are_told_and_counted(monkeypatch):
@@ -145,48 +157,83 @@ def test_of_very_many_scans_some_are_compared(monkeypatch):
     assert warned(monkeypatch) == ["near-duplicates were sought among 4 of 8 scans."]
 
 
-class Channel(NamedTuple):
-    name: str
-    direction: str
-    pixels: np.ndarray
-    unit: str
-    nm_per_pixel: tuple[float, float] | None
-
-
 def test_an_object_a_scan_and_channel_with_values_as_stored(monkeypatch):
     metres = np.random.default_rng(0).normal(-4e-8, 1e-9, (40, 60)).astype(np.float32)
     metres[35:] = np.nan
     channels = [
-        Channel("Z", "backward", -metres, "m", (0.5, 0.25)),
-        Channel("Z", "forward", metres, "m", (0.5, 0.25)),
-        Channel("Current", "forward", np.full((40, 60), np.nan, np.float32), "A", None),
+        Channel("Z", -metres, "m", (0.5, 0.25), "backward"),
+        Channel("Z", metres, "m", (0.5, 0.25), "forward"),
+        Channel("Current", np.full((40, 60), np.nan, np.float32), "A", None, "forward"),
     ]
-    scan = Scan("a", metres * np.float32(1e9), "sha", file="scans/a.sxm", unit="nm", nm_per_pixel=(0.5, 0.25), channel="Z forward")
+    heights = metres[:35] * np.float32(1e9)
+    scan = Scan("a", heights, "sha", "scans/a.sxm", "nm", (0.5, 0.25), "Z forward", note="unfinished: 5 at the bottom of 40 lines cut off")
     prepared = prepared_of(monkeypatch, [scan], [Refused("scans/torn.sxm", "is truncated")], levelling="plane")
     rows = inspection.rows(prepared, inspection.findings(prepared), lambda file: channels if file == "scans/a.sxm" else [])
     assert json.loads(json.dumps(rows)) == rows and len(rows) == 4
     used, backward, current, torn = rows
-    assert (used["channel"], used["direction"], used["split"], used["refused"], used["unit"]) == ("Z", "forward", "train", None, "m")
+    assert (used["channel"], used["direction"], used["split"], used["refused"], used["unit"]) == (
+        "Z forward",
+        "forward",
+        "train",
+        None,
+        "m",
+    )
     assert (used["min"], used["max"]) == (np.nanmin(metres), np.nanmax(metres)) and used["shape"] == [40, 60]
-    assert used["mean"] == pytest.approx(np.nanmean(metres.astype(np.float64)), rel=1e-12)
+    assert used["mean"] == pytest.approx(np.nanmean(metres.astype(np.float64)), rel=1e-12) and len(used["warnings"]) == 2
     assert used["levelling"]["method"] == "plane" and used["resampling"]["nm_per_pixel"] == pytest.approx(0.125**0.5)
-    assert used["unfinished_lines"] == 5 and len(used["warnings"]) == 2 and "warnings" not in backward
-    assert (backward["split"], backward["refused"], backward["max"], backward["file"]) == (None, None, np.nanmax(-metres), "scans/a.sxm")
+    assert (backward["channel"], backward["split"], backward["refused"], backward["file"]) == ("Z backward", None, None, "scans/a.sxm")
+    assert backward["max"] == np.nanmax(-metres) and "warnings" not in backward
     assert (current["min"], current["max"], current["mean"], current["nm_per_pixel"]) == (None, None, None, None)
     assert torn == {"id": None, "file": "scans/torn.sxm", "split": None, "refused": "is truncated"}
-    lines = inspection.table(rows).splitlines()
-    assert lines[0].split("  ")[0] == "file" and "0.25 x 0.5 -> 0.3536" in lines[1] and lines[1].endswith("train")
-    assert "15 x 20" in lines[1] and lines[2].endswith("not used") and "no values" in lines[3]
+    head, line, others, refused = inspection.table(rows).splitlines()
+    assert head.split("  ")[0] == "file" and "0.25 x 0.5 -> 0.3536" in line and line.endswith("train") and "15 x 20" in line
+    low, high = (value * 1e9 for value in (np.nanmin(metres), np.nanmax(metres)))
+    assert f"{low:.4g} .. {high:.4g} nm" in line  # lengths are shown in nm
+    assert (others, refused) == ("    not used: Z backward, Current forward", "refused scans/torn.sxm: is truncated")
+
+
+def test_photographs_are_not_read_again(monkeypatch):
+    prepared = prepared_of(monkeypatch, CLEAN)
+    rows = inspection.rows(prepared, [], lambda file: pytest.fail(f"{file} was read"))
+    assert [row["id"] for row in rows] == [scan.id for scan in CLEAN] and {row["unit"] for row in rows} == {"grey"}
+
+
+STORED = {  # of docs/data.md's source: file, channel as trained on, min, max, mean as stored
+    "nanonis_Si_7x7_012.sxm": ("Z forward", -4.5663466e-08, -4.1215038e-08, -4.3233708e-08),
+    "nanonis_Si_7x7_028.sxm": ("Z forward", -5.6867847e-08, -5.6220266e-08, -5.6533395e-08),
+    "asylum_AR_20211011.ibw": ("HeightRetrace", -3.2459923e-08, 5.0788316e-08, None),
+}
+
+
+def test_real_files_come_back_as_stored_channel_by_channel(real_data, tmp_path, monkeypatch):
+    folder = real_data / "spm-native"
+    if not folder.is_dir():
+        pytest.skip(f"no spm-native under {real_data}")
+    chosen = tmp_path / "chosen.txt"
+    chosen.write_text("\n".join(pathlib.PurePath(name).stem for name in STORED))
+    config = dcgan.config("test", 16, 4, "tiny").unlock()
+    config.data.update({"source": f"folder:{folder}", "select": str(chosen), "resample_nm": 2.0})
+    prepared = preparation.prepare(config)
+    rows = inspection.rows(prepared, [], lambda file: native.list_channels(file, max_pixels=10**7))
+    for file, (channel, low, high, mean) in STORED.items():
+        (row,) = [row for row in rows if row["file"] == str(folder / file) and row["split"]]
+        assert row["channel"] == channel and row["unit"] == "m" and row["refused"] is None
+        assert (row["min"], row["max"]) == (pytest.approx(low, rel=1e-6), pytest.approx(high, rel=1e-6))
+        assert mean is None or row["mean"] == pytest.approx(mean, rel=1e-6)
+        assert row["resampling"]["factor"][0] == pytest.approx(row["nm_per_pixel"][0] / 2.0)
+    (current,) = [row for row in rows if row["channel"] == "Current forward" and row["file"].endswith("012.sxm")]
+    assert (current["min"], current["max"]) == (pytest.approx(3.6006885e-11, rel=1e-6), pytest.approx(7.0571338e-10, rel=1e-6))
+    assert current["mean"] == pytest.approx(3.0526723e-10, rel=1e-6) and (current["unit"], current["split"]) == ("A", None)
 
 
 def test_the_table_lines_up_fits_120_characters_and_leaves_empty_columns_out(monkeypatch):
     scans = [scan_of(f"class/{'long_' * (30 if index == 2 else 1)}name{index}", texture(index)) for index in range(4)]
     refused = [Refused("scans/torn.png", "is truncated; " + "copy or export it again " * 6), Refused("x" * 130, "is empty")]
     prepared = prepared_of(monkeypatch, scans, refused)
-    lines = inspection.table(inspection.rows(prepared, [])).splitlines()
+    lines = inspection.table(inspection.rows(prepared, [], list)).splitlines()
     assert lines[0].split() == ["file", "size", "px", "range", "levelling", "split"]
     assert max(len(line) for line in lines[:5]) == 120 and len({line.index("140 x 120") for line in lines[1:5]}) == 1
-    assert lines[3].startswith("class/long_long") and "..." in lines[3] and "name2.png" in lines[3]
+    assert lines[3].startswith("class/long_long") and ".." in lines[3] and "name2.png" in lines[3]
     assert lines[5].startswith("refused scans/torn.png: is truncated; copy") and lines[6].startswith("    ") and len(lines[5]) <= 120
     assert inspection.table([{"id": None, "file": "a", "split": None, "refused": "is empty"}]) == "refused a: is empty"
 

@@ -1,4 +1,4 @@
-"""From files to what is trained on: groups, classes, masks, pixel sizes, unfinished scans, and whose fault an error is."""
+"""From files to what is trained on: groups, classes, masks, pixel sizes, and whose fault an error is."""
 
 import json
 
@@ -157,24 +157,6 @@ def test_a_scale_too_far_from_the_others_is_named_or_left_out(monkeypatch):
     assert prepared.refused[0].file == "scans/far.sxm" and prepared.refused[0].reason.startswith("has 20 nm per pixel")
     with pytest.raises(DataError, match=r"no scan is left to train on \(6 refused\); the first: scans/a.sxm: has 0.5 nm"):
         prepared_of(monkeypatch, [*MIXED, far], skip_bad=True, resample_nm=1000.0)
-
-
-def test_unfinished_lines_are_cut_and_other_holes_refused(monkeypatch):
-    scans = [waves(name, (0.5, 0.5)) for name in "abc"]
-    scans[1].pixels[150:] = np.nan
-    prepared = prepared_of(monkeypatch, scans, levelling="plane+rows")
-    assert [scan.pixels.shape for scan in prepared.splits["train"]] == [(240, 280), (150, 280), (240, 280)]
-    facts = prepared.facts["b"]
-    assert facts["unfinished_lines"] == 90 and facts["shape"] == [240, 280] and facts["max"] == np.nanmax(scans[1].pixels)
-    np.testing.assert_array_equal(prepared.splits["train"][1].mask, scans[1].mask[:150])
-    scans[1].pixels[20, 30:33] = np.inf
-    with pytest.raises(DataError, match="scans/b.sxm: 3 of its pixels are NaN or infinite"):
-        prepared_of(monkeypatch, scans)
-    scans[2].pixels[:] = np.nan
-    assert [item.reason[:20] for item in prepared_of(monkeypatch, scans, skip_bad=True).refused] == [
-        "3 of its pixels are ",
-        "holds no value at all"[:20],
-    ]
 
 
 def test_kinds_are_compared_over_all_splits(monkeypatch):

@@ -213,7 +213,7 @@ def test_changed_scans_and_unclaimed_files_are_refused(scans, tmp_path):
 
 
 def test_scans_too_small_for_the_crop_are_named(scans, tmp_path):
-    with pytest.raises(DataError, match=r"scan0.png \(100x80\)"):
+    with pytest.raises(DataError, match=r"scan0.png \(100 x 80 px\)"):
         crop(scans, tmp_path, crop=64)
     assert not list(tmp_path.iterdir())
 
