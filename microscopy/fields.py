@@ -14,10 +14,10 @@ SOURCES = "simulated, folder:PATH or tfds:NAME"
 
 _AT_LEAST = {"height": 1, "width": 1, "crop": 0, "num_simulated": 1, "max_pixels": 1, "window": 0, "window_steps": 1, "simulator_seed": 0}
 _FLAGS = ("mirror", "use_masks", "skip_bad")
-_TEXTS = ("source", "tfds_dir", "masks", "select", "group_by", "rotation", "levelling")
+_TEXTS = ("source", "tfds_dir", "masks", "select", "channel", "group_by", "rotation", "levelling")
 _SHARES = ("held_out", "test")
 _OTHERS = ("channels", "margins", "nm_per_pixel")
-_FOLDER_ONLY = ("margins", "select", "masks")
+_FOLDER_ONLY = ("margins", "select", "masks", "channel")
 
 
 def check(config) -> None:
