@@ -33,7 +33,7 @@ def define(argv: list[str]) -> flags.FlagValues:
     flags.DEFINE_integer("num_images", 64, "generate: how many.", flag_values=values)
     flags.DEFINE_integer("seed", 0, "generate: image i depends on (seed, i) alone.", flag_values=values)
     flags.DEFINE_string("output", None, "generate: folder the images are written to.", flag_values=values)
-    text = "generate: png (8 bit), tiff or npy (float32; heights in nm where the scans had units)."
+    text = "generate: png (8 bit), tiff or npy (float32; heights in nm where the scans had units), gwy (heights, for Gwyddion)."
     flags.DEFINE_string("format", "png", text, flag_values=values)
     text = "train: join the processes of several hosts, see docs/architecture.md."
     flags.DEFINE_bool("distributed", False, text, flag_values=values)

@@ -127,6 +127,7 @@ def write_crops(config, request: Request, *, crops_per_scan: int, reflections: i
         raise ConfigError(f"--reflections={reflections}: 1 (none), 2 (and left-right) or 4 (and up-down and both).")
     config = sized(config, size)
     prepared = prepare(config)
+    generation.check_format(request.format, prepared.value_map)
     folder, scans, crop = pathlib.Path(request.output), prepared.splits["train"], prepared.crop
     num = len(scans) * crops_per_scan * reflections
     print(f"{len(scans)} training scans x {crops_per_scan} crops x {reflections} reflections = {num} images;", end=" ")
@@ -149,6 +150,7 @@ def _write(folder, index, chunks, reflections, request, prepared) -> int:
     def store(path, image):
         generation.write(path, generation.encode(np.ascontiguousarray(image), request.format, prepared.value_map))
 
+    request.stop.gentle = True  # between two crops nothing is half-written
     with tqdm(total=len(index), unit="image", desc="crops") as bar, ThreadPoolExecutor(WRITERS) as pool:
         for number, images in enumerate(chunks):
             if request.stop.signal is not None:

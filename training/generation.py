@@ -7,19 +7,19 @@ import pathlib
 import time
 from collections.abc import Callable, Mapping
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from microscopy.atomic import write_bytes, write_json
 from microscopy.normalisation import ValueMap
 from microscopy.pictures import encode_png, to_uint8
+from microscopy.writing import encode_gwy, encode_tiff
 from training import checkpoints
 from training import workdir as workdirs
 from training.errors import ConfigError, RunError
 from training.signals import Stop
 
-FORMATS = ("png", "tiff", "npy")
+FORMATS = ("png", "tiff", "npy", "gwy")
 STRAY_SECONDS = 10.0
 
 
@@ -51,11 +51,12 @@ def write_images(workdir, request: Request, chunk: Callable[[int], np.ndarray], 
     """Returns how many images were written as `generated_000000.png` ...; those already there are left.
 
     `chunk(k)` gives images k * chunk_size onwards, (chunk_size, h, w, c) float32 in [-1, 1]. PNG is 8 bit; TIFF and npy
-    are float32, heights in nm where the scans had units, else the scans' grey levels. generation.json says what
+    are float32, heights in nm where the scans had units, else the scans' grey levels; gwy holds heights, in m. generation.json says what
     the folder holds; another request for the same folder is refused, so that no two sets mix.
     """
     check(request)
     value_map = workdirs.read_value_map(workdir)
+    check_format(request.format, value_map)
     folder = pathlib.Path(request.output)
     claim(folder, "generation.json", _facts(workdir, request, value_map, step), "generated_*", free=("workdir",))
     paths = [folder / f"generated_{i:06d}.{request.format}" for i in range(request.num_images)]
@@ -94,14 +95,26 @@ def write(path: pathlib.Path, content: bytes) -> None:
 
 
 def encode(image: np.ndarray, kind: str, value_map: ValueMap) -> bytes:
-    """Returns the file content of one image (h, w, c) in [-1, 1]: 8-bit PNG, or float32 TIFF or npy in the map's unit."""
+    """Returns the file content of one image (h, w, c) in [-1, 1]: 8-bit PNG, or float32 TIFF or npy in the map's unit, or Gwyddion's .gwy.
+
+    TIFF and gwy state the pixel size where the map has one. ConfigError where gwy is asked for and the map has no heights.
+    """
     image = image[..., 0] if image.shape[-1] == 1 else image
     if kind == "png":
         return encode_png(to_uint8(image))
     values = value_map.from_unit(image)
     if kind == "npy":
         return _npy(values)
-    return cv2.imencode(".tiff", values if values.ndim == 2 else values[..., ::-1])[1].tobytes()
+    if kind == "tiff":
+        return encode_tiff(values, value_map.nm_per_pixel, value_map.unit)
+    check_format(kind, value_map)
+    return encode_gwy(values, value_map.nm_per_pixel)
+
+
+def check_format(kind: str, value_map: ValueMap) -> None:
+    """Raises ConfigError where files of this kind cannot hold the map's values."""
+    if kind == "gwy" and value_map.unit != "nm":
+        raise ConfigError(f"--format=gwy holds heights, but the scans were in {value_map.unit}. Choose png, tiff or npy.")
 
 
 def _npy(values: np.ndarray) -> bytes:

@@ -15,6 +15,8 @@ import pytest
 from configs import dcgan32
 from gan import dcgan
 from microscopy import formats
+from microscopy.channels import to_nm
+from microscopy.native import list_channels
 from microscopy.normalisation import ValueMap
 from training import checkpoints, generation, workdir
 from training.errors import ConfigError, RunError
@@ -94,7 +96,7 @@ def test_the_method_computes_chunks_of_one_size_whatever_is_missing(trained, tmp
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_heights_in_nm_survive_tiff_and_npy_bit_by_bit_and_png_to_half_a_level(trained, tmp_path, channels):
-    for kind in generation.FORMATS:
+    for kind in ("png", "tiff", "npy"):
         assert len(faked(trained, tmp_path / kind, 3, kind=kind, channels=channels)) == 3
     unit = np.clip(np.linspace(-1, 1, 30 * channels, dtype=np.float32).reshape(6, 5, channels) + np.float32(0.02), -1, 1)
     heights = (unit.astype(np.float64) + 1) / 2 * (7.9 + 1.3) - 1.3
@@ -104,6 +106,8 @@ def test_heights_in_nm_survive_tiff_and_npy_bit_by_bit_and_png_to_half_a_level(t
     np.testing.assert_allclose(npy, heights, rtol=0, atol=5e-7)  # half a float32 step at 8
     tiff = formats.read_image(tmp_path / "tiff" / "generated_000002.tiff", max_pixels=1000)
     np.testing.assert_array_equal(tiff, npy)
+    (stated,) = list_channels(tmp_path / "tiff" / "generated_000002.tiff", max_pixels=1000)
+    assert stated.nm_per_pixel == (2.0, 2.0) and stated.unit == ("nm" if channels == 1 else "grey")
     png = formats.read_image(tmp_path / "png" / "generated_000002.png", max_pixels=1000)
     assert png.dtype == np.uint8 and np.abs(png / 255 * 9.2 - 1.3 - heights).max() <= 9.2 / 255 / 2 + 1e-6
     record = json.loads((tmp_path / "npy" / "generation.json").read_text())
@@ -111,6 +115,23 @@ def test_heights_in_nm_survive_tiff_and_npy_bit_by_bit_and_png_to_half_a_level(t
     assert record["step"] == 8 and record["nm_per_pixel"] == [2.0, 2.0]
     assert record["weights_sha256"] == checkpoints.verify(trained[0], 8)["sha256"]
     assert json.loads((tmp_path / "png" / "generation.json").read_text())["unit"] == "grey, 8 bit"
+
+
+def test_gwy_holds_the_heights_and_the_pixel_size(trained, tmp_path):
+    for kind in ("npy", "gwy"):
+        faked(trained, tmp_path / kind, 2, kind=kind)
+    (channel,) = list_channels(tmp_path / "gwy" / "generated_000001.gwy", max_pixels=1000)
+    assert channel.unit == "m" and channel.nm_per_pixel == pytest.approx((2.0, 2.0), rel=1e-12)
+    heights = np.load(tmp_path / "npy" / "generated_000001.npy")
+    np.testing.assert_allclose(to_nm(channel).pixels, heights, rtol=2e-7, atol=1e-12)
+
+
+def test_gwy_of_grey_levels_is_refused_before_anything_is_written(trained, tmp_path):
+    (tmp_path / "run").mkdir()
+    workdir.describe(tmp_path / "run", trained[1], ValueMap(0.0, 255.0, "grey", (0.0, 0.0)))
+    with pytest.raises(ConfigError, match="--format=gwy holds heights, but the scans were in grey. Choose png, tiff or npy"):
+        faked((tmp_path / "run", trained[1]), tmp_path / "images", 2, kind="gwy")
+    assert not (tmp_path / "images").exists()
 
 
 @pytest.mark.parametrize(("change", "match"), [({"seed": 1}, "seed is 0 there, 1 now"), ({"kind": "npy"}, "format is png there, npy now")])
@@ -157,7 +178,7 @@ def test_a_folder_that_cannot_be_is_a_short_error(trained, tmp_path):
     [
         ({"num_images": 0}, "--num_images=0: ask for at least 1"),
         ({"output": ""}, "--output=DIR is missing"),
-        ({"format": "jpeg"}, "--format=jpeg: choose png, tiff, npy"),
+        ({"format": "jpeg"}, "--format=jpeg: choose png, tiff, npy, gwy"),
         ({"seed": -1}, "--seed=-1: 0 to 4294967295"),
         ({"seed": 2**32}, "--seed=4294967296"),
     ],
@@ -229,7 +250,7 @@ def test_what_a_killed_process_left_is_swept_but_not_a_write_under_way(trained, 
 
 def test_pictures_are_rgb_in_every_format(tmp_path):
     image = np.zeros((4, 4, 3), np.float32) + np.array([1.0, 0.0, -1.0], np.float32).reshape(1, 1, 3)
-    for kind in generation.FORMATS:
+    for kind in ("png", "tiff", "npy"):
         (tmp_path / f"x.{kind}").write_bytes(generation.encode(image, kind, ValueMap(0.0, 255.0, "grey", (0.0, 0.0))))
         path = tmp_path / f"x.{kind}"
         pixels = np.load(path) if kind == "npy" else formats.read_image(path, max_pixels=100)
