@@ -234,12 +234,19 @@ def inspect(config, workdir=None) -> list[dict]:
     With a workdir, inspect.json holds the objects; inspect_scans.png shows the levelled scans, inspect_crops.png sixteen training
     crops as the network sees them, inspect_statistics.png the histogram of the values and the power spectrum.
     """
-    prepared = prepare(config)
+    whole = config.copy_and_resolve_references()
+    with whole.unlocked():
+        whole.data.skip_bad = True  # an inspection names all that cannot be read, training stops at the first
+    prepared = prepare(whole)
     found = inspection.findings(prepared)
     rows = inspection.rows(prepared, found, functools.partial(native.list_channels, max_pixels=config.data.max_pixels))
     print(inspection.table(rows))
     for line in [*inspection.summary(prepared), *(f"warning: {text}" for text in inspection.shortened(found, most=10))]:
         print(line)
+    unread = [item.file for item in prepared.refused if not item.misfit]
+    if unread and not config.data.skip_bad:
+        more = f" and {len(unread) - 1} more" if unread[1:] else ""
+        print(f"Training would stop at {unread[0]}{more}: --config.data.skip_bad=true leaves out what cannot be read.")
     if workdir:
         folder = pathlib.Path(workdir)
         data = make_data(config, prepared)

@@ -12,6 +12,7 @@ from microscopy.channels import Channel, label
 from microscopy.duplicates import descriptor, near_duplicates
 from microscopy.preparation import Prepared, area_text, classes
 from microscopy.resampling import TOLERANCE
+from microscopy.scan import DataError, Refused
 from microscopy.units import nm_per
 
 COLUMNS = 120
@@ -157,10 +158,11 @@ def _words(split: str) -> str:
 
 
 def rows(prepared: Prepared, found: list[Finding], channels_of: Callable[[str], Iterable[Channel]]) -> list[dict]:
-    """Returns plain JSON objects: one a scan with its facts, `split`, `refused` (None) and `warnings` (`found`), and one a refused file.
+    """Returns plain JSON objects: one a scan with its facts, `split`, `refused` (None) and `warnings` (`found`), and the refused files'.
 
     `channels_of(file)` gives all that an instrument's file holds, in the units stored. Each channel becomes an object, with split None
-    for those not trained on; photographs are not read again. Shape, unit and values are as stored, before levelling and resampling.
+    for those not trained on, and with the reason in `refused` where the whole file is not; photographs trained on are not read
+    again. Shape, unit and values are as stored, before levelling and resampling.
     """
     split_of = {scan.id: split for split, part in prepared.splits.items() for scan in part}
     texts, objects = collections.defaultdict(list), []
@@ -173,7 +175,16 @@ def rows(prepared: Prepared, found: list[Finding], channels_of: Callable[[str], 
         objects.append({"id": id, **facts, **used, "split": split_of[id], "refused": None, "warnings": texts[id]})
         others = [channel for channel in stored if channel is not used]
         objects += [{"id": id, "file": facts["file"], **channel, "split": None, "refused": None} for channel in others]
-    return objects + [{"id": None, "file": item.file, "split": None, "refused": item.reason} for item in prepared.refused]
+    return objects + [row for item in prepared.refused for row in _refused(item, channels_of)]
+
+
+def _refused(item: Refused, channels_of) -> list[dict]:
+    """One object a channel of a refused file where it can be read, else one."""
+    facts = {"id": None, "file": item.file, "split": None, "refused": item.reason}
+    try:
+        return [facts | _stored(channel) for channel in channels_of(item.file)] or [facts]
+    except DataError:
+        return [facts]
 
 
 def _stored(channel: Channel) -> dict:
@@ -208,8 +219,8 @@ def table(rows: list[dict]) -> str:
     found = [head] if kept else []
     for row, line in zip(kept, lines, strict=True):
         found += [line, *(_wrapped(f"    not used: {', '.join(others[row['id']])}") if row["id"] in others else [])]
-    for row in rows:
-        found += _wrapped(f"refused {row['file']}: {row['refused']}") if row["refused"] else []
+    for file, reason in dict.fromkeys((row["file"], row["refused"]) for row in rows if row["refused"]):
+        found += _wrapped(f"refused {file}: {reason}")
     return "\n".join(found)
 
 

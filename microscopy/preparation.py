@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from microscopy import datasets, fields, flaws, folder, levelling, normalisation, resampling, simulator
+from microscopy import datasets, fields, flaws, folder, levelling, misfits, normalisation, resampling, simulator
 from microscopy.normalisation import ValueMap
 from microscopy.scan import DataError, FieldError, Refused, Scan
 
@@ -85,8 +85,9 @@ def prepare(config) -> Prepared:
     _check_some(levelled, refused, data)
     normalisation.check_alike(levelled)
     splits = normalisation.split(levelled, config.seed, data.held_out, data.test)
-    splits = _on_one_scale(splits, facts, refused, data)
-    _check_some(splits["train"], refused, data)
+    levelled, refused = _on_one_scale(levelled, splits, facts, refused, data)
+    _check_some(levelled, refused, data)
+    splits = normalisation.split(levelled, config.seed, data.held_out, data.test)  # again: without those left out each has its share
     scans = [scan for part in splits.values() for scan in part]
     crop = crop_size(scans, data)
     value_map = normalisation.fit(splits["train"])
@@ -118,34 +119,42 @@ def _check_some(scans: list[Scan], refused: list[Refused], data) -> None:
 
 
 def _of_one_kind(scans: list[Scan], refused: list[Refused], data) -> tuple[list[Scan], list[Refused]]:
-    """Scans without a scale among others with one are an error, or refused: they cannot be brought to one pixel size."""
+    """The few scans of another kind are refused; a set that is no more one than the other is an error."""
     _check_some(scans, refused, data)
+    scans, refused = _without(misfits.of_other_kinds(scans), scans, refused)
     lost = resampling.without_scale(scans)
-    if lost and not data.skip_bad:
+    if lost:
         other = next(scan for scan in scans if scan.nm_per_pixel)
         raise DataError(
             f"{lost[0].file or lost[0].id}: states no nm per pixel, {other.file or other.id} does ({len(lost)} of {len(scans)} scans "
-            "do not).\nTrain on one kind: choose files by --config.data.select=FILE, or leave those without a scale out by "
-            "--config.data.skip_bad=true."
+            "do not).\nTrain on one kind: choose files by --config.data.select=FILE, or give --config.data.nm_per_pixel for all."
         )
     if data.resample_nm and not any(scan.nm_per_pixel for scan in scans):
         raise FieldError(f"config.data.resample_nm={data.resample_nm}: no scan states its nm per pixel; give config.data.nm_per_pixel too.")
-    ids = {scan.id for scan in lost}
-    listed = [Refused(scan.file or scan.id, "states no nm per pixel while others do") for scan in lost]
-    return [scan for scan in scans if scan.id not in ids], [*refused, *listed]
+    return scans, refused
 
 
-def _on_one_scale(splits: dict[str, list[Scan]], facts: dict[str, dict], refused: list[Refused], data) -> dict[str, list[Scan]]:
+def _without(reasons: Mapping[str, str], scans: list[Scan], refused: list[Refused]) -> tuple[list[Scan], list[Refused]]:
+    left_out = [Refused(scan.file or scan.id, reasons[scan.id], misfit=True) for scan in scans if scan.id in reasons]
+    return [scan for scan in scans if scan.id not in reasons], [*refused, *left_out]
+
+
+def _on_one_scale(scans: list[Scan], splits: dict[str, list[Scan]], facts: dict[str, dict], refused: list[Refused], data):
+    """(scans at the training scans' scale, refused): the few that cannot be brought to it or are too small for a crop are left out."""
     nm = data.resample_nm or resampling.common_scale(splits["train"])
-    if nm is None:
-        return splits
-    done = {name: [] for name in splits}
-    for name, part in splits.items():
-        for scan in part:
-            with _listing(refused, scan, data.skip_bad):
-                factor = resampling.factors(scan, nm, data.max_pixels)
-                done[name].append(resampling.resampled(scan, nm, factor))
-                facts[scan.id]["resampling"] = {"nm_per_pixel": nm, "factor": list(factor), "shape": list(done[name][-1].pixels.shape[:2])}
+    if nm is not None:
+        reasons = misfits.of_other_scales([scan for part in splits.values() for scan in part], nm, data.max_pixels)
+        scans, refused = _without(reasons, scans, refused)
+        scans = [_rescaled(scan, facts[scan.id], nm, data.max_pixels) for scan in scans]
+    if not data.crop:
+        scans, refused = _without(misfits.too_small(scans, max(data.height, data.width), data.rotation == "free"), scans, refused)
+    return scans, refused
+
+
+def _rescaled(scan: Scan, facts: dict, nm: float, max_pixels: int) -> Scan:
+    factor = resampling.factors(scan, nm, max_pixels)
+    done = resampling.resampled(scan, nm, factor)
+    facts["resampling"] = {"nm_per_pixel": nm, "factor": list(factor), "shape": list(done.pixels.shape[:2])}
     return done
 
 

@@ -19,10 +19,10 @@ LARGEST_FACTOR = 16.0
 def common_scale(scans: list[Scan]) -> float | None:
     """Returns the median nm per pixel of the scans, None where none states any; of a scan that is not square sqrt(y x).
 
-    Of an even number the greater of the two middle ones: a scale that some scans have, and shrinking invents nothing.
+    Of an even number the lesser of the two middle ones: a scale that some scans have, and the finer one keeps small scans large enough.
     """
     scales = [math.sqrt(scan.nm_per_pixel[0] * scan.nm_per_pixel[1]) for scan in scans if scan.nm_per_pixel]
-    return statistics.median_high(scales) if scales else None
+    return statistics.median_low(scales) if scales else None
 
 
 def without_scale(scans: list[Scan]) -> list[Scan]:

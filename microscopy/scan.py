@@ -41,7 +41,8 @@ class Scan:
 
 @dataclasses.dataclass(frozen=True)
 class Refused:
-    """A file that was not read: its path and the reason, in words a user can act on."""
+    """A file that is not trained on: its path, the reason in words a user can act on, `misfit` where it is sound but unlike the others."""
 
     file: str
     reason: str
+    misfit: bool = False

@@ -382,7 +382,6 @@ def test_inspect_tells_the_scale_and_levelling_of_heights_and_needs_no_workdir(c
         ("held_out", 1.0, "config.data.held_out=1.0: a share"),
         ("channels", 2, "config.data.channels=2: 1 or 3"),
         ("source", "scans", "config.data.source='scans': write simulated, folder:PATH or tfds:NAME"),
-        ("skip_bad", False, "torn.png"),
         ("crop", 60, r"with rotation free 6 of 6 scans are too small for 60 x 60 px: .*\.\.\."),
     ],
 )
@@ -390,3 +389,13 @@ def test_inspect_names_the_field_or_file_that_cannot_be(folder, field, value, ma
     with pytest.raises(DataError, match=match) as error:
         input_pipeline.inspect(inspected(folder, **{field: value}))
     assert len(str(error.value).splitlines()) <= 5
+
+
+def test_inspect_lists_what_cannot_be_read_and_says_that_training_would_stop(folder, capsys):
+    rows = input_pipeline.inspect(inspected(folder, skip_bad=False))
+    refused = [row["file"] for row in rows if row["refused"]]
+    assert refused == [str(folder / "torn.png")]
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"Training would stop at {refused[0]}: --config.data.skip_bad=true leaves out what cannot be read."
+    with pytest.raises(DataError, match="torn.png"):
+        input_pipeline.prepare(inspected(folder, skip_bad=False))

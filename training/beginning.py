@@ -4,13 +4,13 @@ from typing import Any
 
 import jax
 
-from microscopy import preparation
+from microscopy import inspection, preparation
 from training import checkpoints, devices, forecast, lineage, weights
 from training.errors import ConfigError, RunError
 
 
 def introduce(config, prepared) -> None:
-    """Prints, on the first process, what is trained on: source, splits, crop in px and nm, range, devices, classes, refused files."""
+    """Prints, on the first process, what is trained on: source, splits, crop in px and nm, range, devices, classes, refused files, warnings."""
     if not devices.primary():
         return
     crop, nm = prepared.crop, prepared.value_map.nm_per_pixel
@@ -28,6 +28,10 @@ def introduce(config, prepared) -> None:
         print("Classes: " + ", ".join(f"{name} {count}" for name, count in preparation.classes(prepared).items()) + ".")
     for refused in prepared.refused[:5]:
         print(f"refused: {refused.file}: {refused.reason}")
+    if prepared.refused[5:]:
+        print(f"refused: {len(prepared.refused) - 5} more; --mode=inspect lists all.")
+    for text in inspection.warnings(prepared):
+        print(f"warning: {text}")
 
 
 def open_folder(workdir) -> None:

@@ -1,5 +1,6 @@
 """From files to what is trained on: groups, classes, masks, pixel sizes, and whose fault an error is."""
 
+import dataclasses
 import json
 
 import cv2
@@ -8,7 +9,7 @@ import pytest
 
 from configs import dcgan
 from microscopy import preparation, spectra
-from microscopy.scan import DataError, FieldError, Scan
+from microscopy.scan import DataError, FieldError, Refused, Scan
 
 
 def write(path, seed, shape=(40, 44)):
@@ -137,26 +138,51 @@ def test_the_scale_is_the_median_of_the_training_scans_alone(monkeypatch):
         assert {scan.nm_per_pixel for part in prepared.splits.values() for scan in part} == {(trained[2], trained[2])}
 
 
-def test_a_scan_without_a_scale_among_others_is_named_or_left_out(monkeypatch):
-    lost = Scan("lost", np.zeros((200, 200), np.uint8), "sha", file="scans/lost.png")
-    with pytest.raises(DataError, match=r"scans/lost.png: states no nm per pixel, scans/a.sxm does \(1 of 6 scans do not\)") as error:
-        prepared_of(monkeypatch, [lost, *MIXED])
+def test_the_few_scans_without_a_scale_are_left_out_by_name_and_many_are_an_error(monkeypatch):
+    lost = Scan("lost", MIXED[0].pixels, "sha", file="scans/lost.npy", unit="nm")
+    prepared = prepared_of(monkeypatch, [lost, *MIXED])
+    assert prepared.refused == [Refused("scans/lost.npy", "states no nm per pixel, other scans do", misfit=True)]
+    assert "lost" not in prepared.facts and len(prepared.facts) == len(MIXED)
+    many = [dataclasses.replace(lost, id=f"lost{i}") for i in range(len(MIXED) + 1)]
+    with pytest.raises(DataError, match=r"scans/lost.npy: states no nm per pixel, scans/a.sxm does \(6 of 11 scans do not\)") as error:
+        prepared_of(monkeypatch, [*many, *MIXED])
     assert "config.data.select=FILE" in str(error.value) and len(str(error.value).splitlines()) <= 5
-    prepared = prepared_of(monkeypatch, [lost, *MIXED], skip_bad=True)
-    assert [item.file for item in prepared.refused] == ["scans/lost.png"] and "lost" not in prepared.facts
+
+
+def test_the_few_photographs_among_heights_are_left_out_by_name_and_many_are_an_error(monkeypatch):
+    photograph = Scan("photo", np.arange(40000, dtype=np.uint16).reshape(200, 200), "sha", file="scans/photo.png")
+    prepared = prepared_of(monkeypatch, [photograph, *MIXED])
+    assert prepared.refused == [Refused("scans/photo.png", "holds grey levels without a unit, other scans heights in nm", misfit=True)]
+    many = [dataclasses.replace(photograph, id=str(i)) for i in range(len(MIXED) + 1)]
+    with pytest.raises(DataError, match=r"scans/photo.png: states no nm per pixel|the scans mix"):
+        prepared_of(monkeypatch, [*many, *MIXED])
+
+
+def test_the_few_scans_too_small_for_a_crop_are_left_out_by_name_and_do_not_shrink_the_others_crops(monkeypatch):
+    small = waves("small", (0.5, 0.5), height_nm=10, width_nm=10)
+    config = {"rotation": "free"}
+    alone, prepared = prepared_of(monkeypatch, MIXED, **config), prepared_of(monkeypatch, [small, *MIXED], **config)
+    assert prepared.crop == alone.crop and prepared.refused[0].misfit
+    assert prepared.refused[0].reason == "has 20 x 20 px at 0.5 nm per pixel: too small for crops of 16 px at every angle"
+    assert prepared_of(monkeypatch, [small, dataclasses.replace(small, id="two")], **config).crop == (
+        14,
+        14,
+    )  # all are small: none is left out
+
+
+def test_a_scale_can_only_be_asked_for_where_one_is_stated(monkeypatch):
+    lost = Scan("lost", MIXED[0].pixels, "sha", file="scans/lost.npy")
     with pytest.raises(FieldError, match="config.data.resample_nm=0.5: no scan states its nm per pixel"):
         prepared_of(monkeypatch, [lost], resample_nm=0.5)
 
 
-def test_a_scale_too_far_from_the_others_is_named_or_left_out(monkeypatch):
+def test_a_scale_too_far_from_the_others_is_left_out_by_name_and_many_are_an_error(monkeypatch):
     far = waves("far", (20.0, 20.0), height_nm=2000, width_nm=2000)
-    with pytest.raises(DataError, match=r"scans/far.sxm: has 20 nm per pixel, the set is trained at 0.5: more than 16 times apart"):
-        prepared_of(monkeypatch, [*MIXED, far])
-    prepared = prepared_of(monkeypatch, [*MIXED, far], skip_bad=True)
+    prepared = prepared_of(monkeypatch, [*MIXED, far])
     assert [scan.id for scan in prepared.splits["train"]] == list("abcde") and list(prepared.facts) == list("abcde")
     assert prepared.refused[0].file == "scans/far.sxm" and prepared.refused[0].reason.startswith("has 20 nm per pixel")
-    with pytest.raises(DataError, match=r"no scan is left to train on \(6 refused\); the first: scans/a.sxm: has 0.5 nm"):
-        prepared_of(monkeypatch, [*MIXED, far], skip_bad=True, resample_nm=1000.0)
+    with pytest.raises(DataError, match=r"scans/a.sxm: has 0.5 nm per pixel, the set is trained at 1000: more than 16 times apart"):
+        prepared_of(monkeypatch, [*MIXED, far], resample_nm=1000.0)
 
 
 def test_kinds_are_compared_over_all_splits(monkeypatch):

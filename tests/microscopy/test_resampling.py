@@ -26,7 +26,7 @@ def test_the_common_scale_is_the_median_of_those_stated():
     scales = ((0.5, 0.5), (0.5, 0.5), (1.0, 1.0), (3.0, 3.0), (0.25, 1.0), None)
     scans = [scan_of(np.zeros((4, 4)), nm) for nm in scales]
     assert resampling.common_scale(scans) == 0.5
-    assert resampling.common_scale(scans[1:3]) == 1.0  # of two the coarser
+    assert resampling.common_scale(scans[1:3]) == 0.5  # of two the finer
     assert resampling.common_scale(scans[4:5]) == 0.5  # oblong pixels: of the same area
     assert resampling.common_scale(scans[5:]) is None
     assert resampling.without_scale(scans) == scans[5:] and resampling.without_scale(scans[5:]) == resampling.without_scale(scans[:5]) == []

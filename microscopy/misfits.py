@@ -1,0 +1,53 @@
+"""Sound scans that do not go with the others: of another kind, of far another scale, too small. The few are left out by name.
+
+Each function returns {id: reason}. Where more would be left out than stay it returns {}: what they cannot share is told as an
+error later.
+"""
+
+import math
+from collections import Counter
+
+from microscopy import resampling
+from microscopy.scan import DataError, Scan
+
+_WORDS = {"nm": "heights in nm", "grey": "grey levels without a unit"}
+
+
+def of_other_kinds(scans: list[Scan]) -> dict[str, str]:
+    """Returns the scans whose values have another unit than most (heights before others), or that alone state no nm per pixel."""
+    counts = Counter(scan.unit for scan in scans)
+    main = "nm" if "nm" in counts else max(sorted(counts), key=counts.get)
+    ours, found = _WORDS.get(main, f"values in {main}"), {}
+    for scan in scans:
+        if scan.unit != main:
+            theirs = _WORDS.get(scan.unit, f"values in {scan.unit}")
+            found[scan.id] = f"holds {theirs}, other scans {ours}"
+    lost = resampling.without_scale([scan for scan in scans if scan.id not in found])
+    return _few({**found, **{scan.id: "states no nm per pixel, other scans do" for scan in lost}}, scans)
+
+
+def of_other_scales(scans: list[Scan], nm_per_pixel: float, max_pixels: int) -> dict[str, str]:
+    """Returns the scans that cannot be brought to `nm_per_pixel` (see `resampling.factors`)."""
+    found = {}
+    for scan in scans:
+        try:
+            resampling.factors(scan, nm_per_pixel, max_pixels)
+        except DataError as error:
+            found[scan.id] = str(error).removeprefix(f"{scan.file or scan.id}: ")
+    return _few(found, scans)
+
+
+def too_small(scans: list[Scan], side: int, free: bool) -> dict[str, str]:
+    """Returns the scans, at their common scale, that hold no crop of `side` px, at every angle where rotation is `free`."""
+    need = math.ceil(side * math.sqrt(2.0)) if free else side
+    small = [scan for scan in scans if min(scan.pixels.shape[:2]) < need]
+    return _few({scan.id: f"{_size(scan)}: too small for crops of {side} px{' at every angle' if free else ''}" for scan in small}, scans)
+
+
+def _few(found: dict[str, str], scans: list[Scan]) -> dict[str, str]:
+    return found if 2 * len(found) <= len(scans) else {}
+
+
+def _size(scan: Scan) -> str:
+    scale = f" at {scan.nm_per_pixel[1]:.4g} nm per pixel" if scan.nm_per_pixel else ""
+    return f"has {scan.pixels.shape[1]} x {scan.pixels.shape[0]} px{scale}"
