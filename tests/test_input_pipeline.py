@@ -395,7 +395,9 @@ def test_inspect_lists_what_cannot_be_read_and_says_that_training_would_stop(fol
     rows = input_pipeline.inspect(inspected(folder, skip_bad=False))
     refused = [row["file"] for row in rows if row["refused"]]
     assert refused == [str(folder / "torn.png")]
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last == f"Training would stop at {refused[0]}: --config.data.skip_bad=true leaves out what cannot be read."
+    assert (
+        capsys.readouterr().out.splitlines()[-1]
+        == f"Training would stop at {refused[0]}: --config.data.skip_bad=true leaves out what cannot be read."
+    )
     with pytest.raises(DataError, match="torn.png"):
         input_pipeline.prepare(inspected(folder, skip_bad=False))

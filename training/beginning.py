@@ -10,7 +10,7 @@ from training.errors import ConfigError, RunError
 
 
 def introduce(config, prepared) -> None:
-    """Prints, on the first process, what is trained on: source, splits, crop in px and nm, range, devices, classes, refused files, warnings."""
+    """Prints, on the first process, what is trained on: source, splits, crop, range, devices, classes, refused files, warnings."""
     if not devices.primary():
         return
     crop, nm = prepared.crop, prepared.value_map.nm_per_pixel
