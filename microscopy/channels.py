@@ -10,6 +10,7 @@ from microscopy.scan import DataError
 from microscopy.units import nm_per
 
 MAX_CHANNELS = 1_000
+MAX_NAME = 100  # characters of a name: what is matched against patterns must be short
 _FORWARD, _BACKWARD = ("forward", "fwd", "trace"), ("backward", "bwd", "retrace")
 _HEIGHTS = ("z", "z-axis", "height", "topography", "topo")
 _LISTED = 12
@@ -33,6 +34,13 @@ class Channel:
     bias: float | None = None
 
 
+def as_float32(stored: np.ndarray, factor: float = 1.0, offset: float = 0.0) -> np.ndarray:
+    """Returns stored x factor + offset as a contiguous float32 array, computed in float64; beyond float32's range infinite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = stored if (factor, offset) == (1.0, 0.0) else stored.astype(np.float64) * factor + offset
+        return np.ascontiguousarray(scaled, np.float32)
+
+
 def label(channel: Channel) -> str:
     """Returns the channel's name and direction, such as "Z backward"; the name alone where it tells the direction itself."""
     said = channel.name.lower().endswith(("trace", *_FORWARD[:1], *_BACKWARD[:1]))
@@ -44,9 +52,7 @@ def to_nm(channel: Channel) -> Channel:
     factor = nm_per(channel.unit)
     if factor is None or channel.unit == "nm":
         return channel
-    with np.errstate(over="ignore"):
-        pixels = (channel.pixels.astype(np.float64) * factor).astype(np.float32)
-    return dataclasses.replace(channel, pixels=pixels, unit="nm")
+    return dataclasses.replace(channel, pixels=as_float32(channel.pixels, factor), unit="nm")
 
 
 def choose(channels: list[Channel], wanted: str = "") -> Channel:
@@ -60,7 +66,8 @@ def choose(channels: list[Channel], wanted: str = "") -> Channel:
     if not wanted.strip():
         return min(channels, key=lambda channel: (_height_rank(channel), _order(channel)))
     name, direction = _parts(wanted)
-    fitting = [channel for channel in channels if _called(channel, name) and direction in ("", channel.direction)]
+    literal = [channel for channel in channels if wanted.strip().lower() in (channel.name.lower(), label(channel).lower())]
+    fitting = literal or [channel for channel in channels if name in _names(channel) and direction in ("", channel.direction)]
     if not fitting:
         labels = [label(channel) for channel in channels]
         if labels == [""]:
@@ -69,8 +76,7 @@ def choose(channels: list[Channel], wanted: str = "") -> Channel:
         nearest = next((f" (nearest: {text})" for text in labels if close and text.lower() == close[0]), "")
         listed = ", ".join(labels[:_LISTED]) + (", ..." if len(labels) > _LISTED else "")
         raise DataError(f"has no channel {wanted!r}{nearest}; choose config.data.channel from: {listed}")
-    exact = [channel for channel in fitting if wanted.lower() in (channel.name.lower(), label(channel).lower())]
-    return min(exact or fitting, key=_order)
+    return min(fitting, key=_order)
 
 
 def numbered(channels: list[Channel]) -> list[Channel]:
@@ -99,8 +105,8 @@ def _base(name: str) -> str:
     return re.sub(r"\s*(re)?trace$", "", name.lower())
 
 
-def _called(channel: Channel, name: str) -> bool:
-    return name in (channel.name.lower(), label(channel).lower(), _base(channel.name))
+def _names(channel: Channel) -> tuple[str, str]:
+    return channel.name.lower(), _base(channel.name)
 
 
 def _parts(wanted: str) -> tuple[str, str]:

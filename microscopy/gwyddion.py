@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from microscopy.channels import MAX_CHANNELS, Channel, direction_of
+from microscopy.channels import MAX_CHANNELS, MAX_NAME, Channel, as_float32, direction_of
 from microscopy.headers import MAX_PARTS, check_size, unpack
 from microscopy.scan import DataError
 from microscopy.units import pixel_size, symbol
@@ -20,9 +20,10 @@ _DAMAGED = "is a truncated or damaged Gwyddion file; copy or save it again"
 def read_gwy(content: bytes, max_pixels: int) -> list[Channel]:
     """Returns the image channels ("/N/data") of a .gwy file in the order of their numbers, float64 reduced to float32.
 
-    The title is the name; a closing "(Forward)" or "[Retrace]" becomes the direction. Masks, presentations, graphs, volumes and
-    spectra are passed over. Raises DataError, without the file's name, for damaged files (a size or count that does not fit into
-    what holds it), no image, or more than `max_pixels`. Source: Gwyddion user guide, "Gwyddion native data files".
+    The title is the name; its last word may be the direction, and "(Forward)" or "[Retrace]" is then no part of the name.
+    Masks, presentations, graphs, volumes and spectra are passed over. Raises DataError, without the file's name, for
+    damaged files (a size or count that does not fit into what holds it), no image, or more than `max_pixels`.
+    Source: Gwyddion user guide, "Gwyddion native data files".
     """
     if content[:4] != MAGIC[0]:
         raise DataError("is a file of Gwyddion 1; open it in Gwyddion 2 and save it again")
@@ -33,7 +34,7 @@ def read_gwy(content: bytes, max_pixels: int) -> list[Channel]:
     for key, kind, first, last in _components(content, start, end):
         found = re.fullmatch(rb"/(\d{1,9})/data(/title)?", key)
         if found and kind == b"s" and found[2]:
-            titles[int(found[1])] = content[first : last - 1].decode("utf-8", "replace")
+            titles[int(found[1])] = content[first : min(last - 1, first + MAX_NAME)].decode("utf-8", "replace").strip()
         if found and kind == b"o" and not found[2]:
             fields[int(found[1])] = (first, last)
     if not 0 < len(fields) <= MAX_CHANNELS:
@@ -52,13 +53,12 @@ def _channel(content: bytes, start: int, end: int, title: str, max_pixels: int) 
     if last - first != 4 + width * height * 8:
         raise DataError(f"is a Gwyddion file with {(last - first - 4) // 8} values for {width} x {height} pixels; save it again")
     stored = np.frombuffer(content, "<f8", width * height, first + 4).reshape(height, width)
-    with np.errstate(over="ignore"):
-        pixels = stored.astype(np.float32)
     extent = [_real(content, parts, key) for key in (b"yreal", b"xreal")]
     scale = pixel_size(tuple(extent), _unit(content, parts, b"si_unit_xy"), (height, width)) if None not in extent else None
     closing = re.fullmatch(r"(.*?)\s*[(\[]([^()\[\]]*)[)\]]\s*", title, re.DOTALL)
-    direction = direction_of(closing[2]) if closing else ""
-    return Channel(closing[1] if direction and closing[1] else title, pixels, _unit(content, parts, b"si_unit_z"), scale, direction)
+    direction = direction_of(closing[2] if closing else (title.split() or [""])[-1])
+    shown = closing[1] if closing and direction and closing[1] else title
+    return Channel(shown, as_float32(stored), _unit(content, parts, b"si_unit_z"), scale, direction)
 
 
 def _real(content: bytes, parts: dict, key: bytes) -> float | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from microscopy.scan import DataError
 
+MAX_TEXT = 2**23  # bytes of a header in words
 MAX_PARTS = 2**17  # chunks or segments a file may have: walking them must end soon
 _PNG_BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -51,6 +52,20 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         raise DataError(f"declares {width} x {height} pixels; export it again")
     if width * height > max_pixels:
         raise DataError(f"has {width} x {height} pixels, more than max_pixels = {max_pixels}; crop or bin it, or raise max_pixels")
+
+
+def text_header(content: bytes, end: bytes, kind: str) -> tuple[str, int]:
+    """Returns (the text before the marker `end`, from Latin-1; where the marker ends); DataError where it is not in the first 8 MiB."""
+    place = content.find(end, 0, MAX_TEXT)
+    if place < 0:
+        raise DataError(f"is a truncated {kind} (no end of header); copy it again")
+    return content[:place].decode("latin-1"), place + len(end)
+
+
+def check_end(end: int, row: int, content: bytes, what: str) -> None:
+    """Returns None where `content` ends at `end`, or less than a `row` of bytes behind it; raises DataError where pixels are left over."""
+    if end + row <= len(content):
+        raise DataError(f"holds {len(content) - end} bytes more than {what} take: its header is damaged; copy it again")
 
 
 def unpack(layout: str, content: bytes, offset: int) -> tuple:

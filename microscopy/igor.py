@@ -8,7 +8,7 @@ import struct
 
 import numpy as np
 
-from microscopy.channels import MAX_CHANNELS, Channel, direction_of
+from microscopy.channels import MAX_CHANNELS, Channel, as_float32, direction_of
 from microscopy.headers import check_size
 from microscopy.scan import DataError
 from microscopy.units import pixel_size, symbol
@@ -63,15 +63,11 @@ def read_ibw(content: bytes, max_pixels: int) -> list[Channel]:
         raise DataError("is a truncated Igor wave; copy it again")
     step_x, step_y = struct.unpack_from(order + "2d", content, 148)
     data_unit, x_unit = (symbol(content[at : at + 4].split(b"\0")[0].decode("latin-1")) for at in (212, 216))
-    scale = pixel_size((step_y * height, step_x * width), x_unit, (height, width))
+    scale = pixel_size((step_y, step_x), x_unit, (1, 1))
     names = _labels(content, 64 + wave_size + sum(sizes[:9]), sizes[9], layers)
     cube = np.frombuffer(content, stored, num_points, _HEADERS).reshape(layers, height, width)
-    channels = []
-    for name, layer in zip(names, cube, strict=True):
-        with np.errstate(over="ignore"):
-            pixels = layer[::-1].astype(np.float32)
-        channels.append(Channel(name, pixels, _unit(name, data_unit), scale, direction_of(name)))
-    return channels
+    layers_of_names = zip(names, cube, strict=True)
+    return [Channel(name, as_float32(layer[::-1]), _unit(name, data_unit), scale, direction_of(name)) for name, layer in layers_of_names]
 
 
 def _labels(content: bytes, start: int, size: int, layers: int) -> list[str]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from microscopy import tiff_tags
-from microscopy.channels import MAX_CHANNELS, Channel
+from microscopy.channels import MAX_NAME, Channel, as_float32
 from microscopy.headers import MAX_PARTS, check_size
 from microscopy.scan import DataError
 from microscopy.tiff_tags import Directory
@@ -14,6 +14,7 @@ _U_LENGTH, _V_LENGTH, _REFLECT = 32834, 32835, 32837
 _NAME, _RETRACE, _NUM_SLOTS, _DEFAULT_SLOT = 32848, 32849, 32896, 32897
 _SLOT, _SLOT_SIZE = 32912, 48  # the first calibration slot's tags; within a slot: 0 its name
 _UNIT, _SCALING, _FACTOR, _OFFSET = 18, 19, 20, 21
+_MAX_PAGES = 256
 _TYPES = {(1, 16): "u2", (1, 32): "u4", (2, 16): "i2", (2, 32): "i4", (3, 32): "f4", (3, 64): "f8"}
 
 
@@ -40,15 +41,16 @@ def read_jpk(page: Directory, max_pixels: int) -> list[Channel]:
             if num_bytes > len(content):
                 raise DataError("is a damaged JPK scan (its pages overlap); copy it again")
             factor, offset, unit = _calibration(page)
-            with np.errstate(over="ignore", invalid="ignore"):
-                pixels = (stored[:: 1 if reflect else -1].astype(np.float64) * factor + offset).astype(np.float32)
+            pixels = as_float32(stored[:: 1 if reflect else -1], factor, offset)
             direction = "backward" if tiff_tags.real(page, _RETRACE) else "forward"
-            channels.append(Channel(tiff_tags.text(page, _NAME), pixels, unit, pixel_size(tuple(lengths), "m", pixels.shape), direction))
+            channels.append(
+                Channel(tiff_tags.text(page, _NAME)[:MAX_NAME], pixels, unit, pixel_size(tuple(lengths), "m", pixels.shape), direction)
+            )
         num_pages += 1
-        if not page.following or num_pages > MAX_CHANNELS:
+        if not page.following or num_pages > _MAX_PAGES:
             break
         page = tiff_tags.following(page)
-    if not channels or num_pages > MAX_CHANNELS:
+    if not channels or num_pages > _MAX_PAGES:
         raise DataError(f"is a JPK file of {len(channels)} channels on {num_pages} pages; copy it again")
     return channels
 

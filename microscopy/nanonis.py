@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 
-from microscopy.channels import MAX_CHANNELS, Channel
-from microscopy.headers import check_size
+from microscopy.channels import MAX_CHANNELS, MAX_NAME, Channel, as_float32
+from microscopy.headers import check_end, check_size, text_header
 from microscopy.scan import DataError
 from microscopy.units import number, number_or_none, pixel_size, symbol, whole
 
@@ -22,11 +22,11 @@ def read_sxm(content: bytes, max_pixels: int) -> list[Channel]:
     the file's name, for a header that is damaged or contradicts itself, more than `max_pixels`, or too little data.
     Source: Nanonis "SXM file format" (header tags, DATA_INFO, 1A 04 before the data).
     """
-    end = content.find(_END)
+    header, end = text_header(content, _END, "Nanonis scan")
     start = content.find(_DATA, end) + len(_DATA)
-    if end < 0 or start < len(_DATA):
+    if start < len(_DATA):
         raise DataError("is a truncated Nanonis scan (no end of header); copy it again")
-    fields = _fields(content[:end].decode("latin-1"))
+    fields = _fields(header)
     if _field(fields, "SCANIT_TYPE").split() != ["FLOAT", "MSBFIRST"]:
         raise DataError(f"is a Nanonis scan of type {_field(fields, 'SCANIT_TYPE')[:40]!r}, not FLOAT MSBFIRST; save it again with Nanonis")
     width, height = (whole(text, "SCAN_PIXELS") for text in _two(fields, "SCAN_PIXELS"))
@@ -40,11 +40,12 @@ def read_sxm(content: bytes, max_pixels: int) -> list[Channel]:
     if start + len(images) * size > len(content):
         have = (len(content) - start) // size
         raise DataError(f"is a truncated Nanonis scan (pixels of {have} of its {len(images)} images); copy it again")
+    check_end(start + len(images) * size, width * 4, content, f"{len(images)} images of {width} x {height} pixels")
     channels = []
     for index, (name, unit, direction) in enumerate(images):
         pixels = np.frombuffer(content, ">f4", width * height, start + index * size).reshape(height, width)
         pixels = pixels[:: -1 if upwards else 1, :: -1 if direction == "backward" else 1]
-        channels.append(Channel(name, np.ascontiguousarray(pixels, np.float32), unit, scale, direction, bias))
+        channels.append(Channel(name, as_float32(pixels), unit, scale, direction, bias))
     return channels
 
 
@@ -75,7 +76,10 @@ def _upwards(text: str) -> bool:
 
 def _images(fields: dict[str, str]) -> list[tuple[str, str, str]]:
     """Returns (name, unit, direction) of each stored image, in the order of storage."""
-    rows = [[cell.strip() for cell in line.strip().split("\t")] for line in _field(fields, "DATA_INFO").splitlines() if line.strip()]
+    lines = _field(fields, "DATA_INFO").splitlines()
+    if len(lines) > MAX_CHANNELS:
+        raise DataError(f"is a Nanonis scan of {len(lines)} channels; save it again with Nanonis")
+    rows = [[cell.strip() for cell in line.strip().split("\t")] for line in lines if line.strip()]
     if tuple(rows[0][:4]) != _COLUMNS:
         raise DataError(f"is a Nanonis scan whose DATA_INFO has other columns than {', '.join(_COLUMNS)}; save it again with Nanonis")
     images = []
@@ -83,7 +87,7 @@ def _images(fields: dict[str, str]) -> list[tuple[str, str, str]]:
         directions = {"both": ("forward", "backward"), "forward": ("forward",), "backward": ("backward",)}.get((row + [""] * 4)[3])
         if directions is None or not row[1]:
             raise DataError(f"is a Nanonis scan with a damaged line in DATA_INFO: {' '.join(row)[:60]!r}; copy it again")
-        images.extend((row[1], symbol(row[2]), direction) for direction in directions)
-    if not 0 < len(images) <= MAX_CHANNELS:
-        raise DataError(f"is a Nanonis scan of {len(images)} channels; save it again with Nanonis")
+        images.extend((row[1][:MAX_NAME], symbol(row[2]), direction) for direction in directions)
+    if not images:
+        raise DataError("is a Nanonis scan of no channel; save it again with Nanonis")
     return images

@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 
-from microscopy.channels import MAX_CHANNELS, Channel, direction_of
-from microscopy.headers import check_size
+from microscopy.channels import MAX_CHANNELS, MAX_NAME, Channel, as_float32, direction_of
+from microscopy.headers import check_end, check_size, text_header
 from microscopy.scan import DataError
 from microscopy.units import number, pixel_size, symbol, whole
 
@@ -21,11 +21,8 @@ def read_nid(content: bytes, max_pixels: int) -> list[Channel]:
     the file's name, for a header that is damaged or contradicts itself, more than `max_pixels`, or too little data.
     Source: Nanosurf AG, `nid_reader` of its package nanosurf (values); Gwyddion's `ezdfile` (order of the lines).
     """
-    start = content.find(_DATA) + len(_DATA)
-    if start < len(_DATA):
-        raise DataError("is a truncated Nanosurf file (no end of header); copy it again")
-    sections = _sections(content[: start - len(_DATA)].decode("latin-1"))
-    channels, offset = [], start
+    header, offset = text_header(content, _DATA, "Nanosurf file")
+    sections, channels = _sections(header), []
     for name in _stored(sections.get("DataSet", {})):
         fields = sections.get(name)
         if fields is None:
@@ -40,6 +37,7 @@ def read_nid(content: bytes, max_pixels: int) -> list[Channel]:
             check_size(width, height, max_pixels)
             channels.append(_channel(np.frombuffer(content, f"<i{bits // 8}", width * height, offset), (height, width), bits, fields, name))
         offset += size
+    check_end(offset, 1, content, "its channels")
     if not channels:
         raise DataError("is a Nanosurf file without a scan (spectra only); give an image file")
     return channels
@@ -47,11 +45,10 @@ def read_nid(content: bytes, max_pixels: int) -> list[Channel]:
 
 def _channel(stored: np.ndarray, shape: tuple[int, int], bits: int, fields: dict[str, str], section: str) -> Channel:
     low, span, x, y = (number(fields.get(key, ""), f"{key} of {section}") for key in ("Dim2Min", "Dim2Range", "Dim0Range", "Dim1Range"))
-    with np.errstate(over="ignore"):
-        pixels = ((stored.astype(np.float64) + 2 ** (bits - 1)) * (span / 2**bits) + low).astype(np.float32).reshape(shape)[::-1]
+    pixels = as_float32(stored.reshape(shape)[::-1], span / 2**bits, low + span / 2)
     scale = pixel_size((y, x), symbol(fields.get("Dim0Unit", "")), shape)
     unit = symbol(fields.get("Dim2Unit", ""))
-    return Channel(fields.get("Dim2Name", section), np.ascontiguousarray(pixels), unit, scale, direction_of(fields["Frame"]))
+    return Channel(fields.get("Dim2Name", section)[:MAX_NAME], pixels, unit, scale, direction_of(fields["Frame"]))
 
 
 def _sections(header: str) -> dict[str, dict[str, str]]:

@@ -5,7 +5,7 @@ import struct
 import numpy as np
 
 from microscopy import tiff_tags
-from microscopy.channels import Channel
+from microscopy.channels import Channel, as_float32
 from microscopy.headers import check_size
 from microscopy.scan import DataError
 from microscopy.tiff_tags import Directory
@@ -39,11 +39,10 @@ def read_park(page: Directory, max_pixels: int) -> list[Channel]:
     kind = struct.unpack_from("<i", header, 348)[0] if len(header) >= 352 else 0  # older headers end before: 16 bits
     if kind not in (0, 1, 2) or not np.isfinite(gain):
         raise DataError(f"is a Park TIFF with a damaged header (data type {kind}, gain {gain:g}); copy or export it again")
-    if len(data) < width * height * np.dtype(_TYPES[kind]).itemsize:
-        raise DataError(f"is a truncated Park TIFF ({len(data)} bytes for {width} x {height} pixels); copy or export it again")
+    if len(data) != width * height * np.dtype(_TYPES[kind]).itemsize:
+        raise DataError(f"is a damaged Park TIFF ({len(data)} bytes for {width} x {height} pixels); copy or export it again")
     stored = np.frombuffer(data, f"<{_TYPES[kind]}", width * height).reshape(height, width)
-    with np.errstate(over="ignore", invalid="ignore"):
-        pixels = (stored[::-1].astype(np.float64) * gain).astype(np.float32)
+    pixels = as_float32(stored[::-1], gain)
     unit, scale = symbol(_wide(header, 244, 8)), pixel_size((y, x), "um", (height, width))
     bias = bias if np.isfinite(bias) else None
     return [Channel(_wide(header, 4, 32) or "image", pixels, unit, scale, "forward" if forward else "backward", bias)]

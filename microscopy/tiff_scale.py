@@ -4,11 +4,12 @@ import math
 import re
 
 from microscopy import tiff_tags
+from microscopy.scan import DataError
 from microscopy.tiff_tags import Directory
 from microscopy.units import nm_per, number_or_none, symbol
 
 _DESCRIPTION, _X_RESOLUTION, _Y_RESOLUTION = 270, 282, 283
-_PIXELS = re.compile(r"<(?:\w+:)?Pixels\s([^>]*)>")
+_PIXELS = re.compile(r"<(?:\w+:)?Pixels\s([^<>]{1,4096})>")
 _NOT_MEASURED = ("m",)  # no microscope; lengths in cm and inch, which units.py does not know, are those of a printed page
 
 
@@ -16,13 +17,16 @@ def stated_scale(content: bytes) -> tuple[tuple[float, float] | None, str]:
     """Returns (nm per pixel (y, x) or None, unit symbol of the values or "") as the first page's description states them.
 
     ImageJ: `unit` (and `yunit`) with the pixels per unit of XResolution and YResolution, and `vunit`. OME: PhysicalSizeX and
-    PhysicalSizeY in their units, um where none is given. A resolution without such words is that of a printed page and no scale.
-    Raises DataError, without the file's name, where the directory is damaged.
+    PhysicalSizeY in their units, um where none is given. A resolution without such words is that of a printed page and no
+    scale. Tags that are damaged state nothing.
     """
-    page = tiff_tags.first_directory(content)
-    description = tiff_tags.text(page, _DESCRIPTION)
-    if description.startswith("ImageJ="):
-        return _imagej(description, page)
+    try:
+        page = tiff_tags.first_directory(content)
+        description = tiff_tags.text(page, _DESCRIPTION, 2**20)
+        if description.startswith("ImageJ="):
+            return _imagej(description, page)
+    except DataError:
+        return None, ""
     pixels = _PIXELS.search(description) if "<OME" in description else None
     return (_ome(pixels[1]) if pixels else None), ""
 

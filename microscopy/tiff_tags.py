@@ -85,11 +85,11 @@ def stored(page: Directory, tag: int, limit: int | None = None) -> bytes:
     return page.content[offset : offset + (size if limit is None else min(size, limit))]
 
 
-def text(page: Directory, tag: int) -> str:
-    """Returns an ASCII tag up to its first NUL (at most 1 MiB), as UTF-8 or else Latin-1; "" where the tag is absent or no text."""
+def text(page: Directory, tag: int, limit: int = 1_000) -> str:
+    """Returns an ASCII tag up to its first NUL, at most `limit` bytes, as UTF-8 or else Latin-1; "" where it is absent or no text."""
     if page.entries.get(tag, (0,))[0] != 2:
         return ""
-    found = stored(page, tag, 2**20).split(b"\0")[0]
+    found = stored(page, tag, limit).split(b"\0")[0]
     try:
         return found.decode("utf-8")
     except UnicodeDecodeError:
@@ -100,6 +100,6 @@ def real(page: Directory, tag: int) -> float | None:
     """Returns the first number of a tag of any numeric type (a rational as its quotient), or None where there is none."""
     kind, count, _ = page.entries.get(tag, (0, 0, b""))
     if count and kind == 5:
-        over, under = struct.unpack_from(page.order + "2I", stored(page, tag))
+        over, under = struct.unpack_from(page.order + "2I", stored(page, tag, 8))
         return over / under if under else None
-    return float(np.frombuffer(stored(page, tag), page.order + _REALS[kind], 1)[0]) if count and kind in _REALS else None
+    return float(np.frombuffer(stored(page, tag, 8), page.order + _REALS[kind], 1)[0]) if count and kind in _REALS else None

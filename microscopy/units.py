@@ -28,6 +28,7 @@ _SPELLINGS = {
     "a.u.": "",
 }
 _PREFIXES = {"": 1.0, "k": 1e3, "m": 1e-3, "u": 1e-6, "n": 1e-9, "p": 1e-12}
+_LONGEST = 100  # characters of a number or quantity, of which none needs more: patterns are matched against short texts only
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 
@@ -36,7 +37,7 @@ def symbol(text: str) -> str:
 
     Micro is written u, however the file writes it; what is not known is returned as it stands, without spaces.
     """
-    text = text.strip(" \t\r\n\0").replace("\\u00B5", "u").replace("\\u00b5", "u")
+    text = text.strip(" \t\r\n\0")[:_LONGEST].replace("\\u00B5", "u").replace("\\u00b5", "u")
     text = re.sub("^[\u00b5\u03bc~](?=[A-Za-z])", "u", text)
     return _SPELLINGS.get(text, text)
 
@@ -58,14 +59,16 @@ def ratio(unit: str, other: str) -> float | None:
 
 def number(text: str, field: str) -> float:
     """Returns the finite number that stands alone in `text`; DataError naming the header's `field` otherwise."""
-    if not re.fullmatch(_NUMBER, text.strip()) or not math.isfinite(float(text)):
+    found = number_or_none(text)
+    if found is None:
         raise DataError(f"states {field} as {text.strip()[:30]!r}, which is no number; copy or export it again")
-    return float(text)
+    return found
 
 
 def number_or_none(text: str) -> float | None:
     """Returns the finite number that stands alone in `text`, or None: for what is worth recording but not worth refusing a file."""
-    return float(text) if re.fullmatch(_NUMBER, text.strip()) and math.isfinite(float(text)) else None
+    text = text.strip()
+    return float(text) if len(text) <= _LONGEST and re.fullmatch(_NUMBER, text) and math.isfinite(float(text)) else None
 
 
 def whole(text: str, field: str) -> int:
@@ -77,7 +80,7 @@ def whole(text: str, field: str) -> int:
 
 def quantity(text: str, field: str) -> tuple[float, str]:
     """Returns (value, unit symbol) of a text such as "500 nm"; DataError naming the header's `field` where it is none."""
-    found = re.fullmatch(rf"\s*({_NUMBER})\s*(.*?)\s*", text, re.DOTALL)
+    found = re.match(rf"({_NUMBER})\s*(.*)", text.strip()[:_LONGEST], re.DOTALL)
     if not found:
         raise DataError(f"states {field} as {text.strip()[:30]!r}, which is no quantity; copy or export it again")
     return number(found[1], field), symbol(found[2])

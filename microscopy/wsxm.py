@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 
-from microscopy.channels import Channel, direction_of
-from microscopy.headers import check_size
+from microscopy.channels import MAX_NAME, Channel, as_float32, direction_of
+from microscopy.headers import check_end, check_size, text_header
 from microscopy.scan import DataError
 from microscopy.units import pixel_size, quantity, ratio, whole
 
@@ -22,10 +22,7 @@ def read_wsxm(content: bytes, max_pixels: int) -> list[Channel]:
     DataError, without the file's name, for curves, damaged headers, more than `max_pixels`, or too little data.
     Source: Nanotec, "WSxM file format"; Gwyddion's `wsxmfile` (order of the values).
     """
-    end = content.find(_END)
-    if end < 0:
-        raise DataError("is a truncated WSxM file (no end of header); copy it again")
-    header = content[:end].decode("latin-1")
+    header, start = text_header(content, _END, "WSxM file")
     if not re.search(r"^S[xX]M Image file", header, re.MULTILINE):
         raise DataError("is a WSxM file of curves or a movie; give an image file")
     fields = {}
@@ -38,17 +35,17 @@ def read_wsxm(content: bytes, max_pixels: int) -> list[Channel]:
     kind = fields.get("Image Data Type", "short")
     if kind not in _TYPES:
         raise DataError(f"is a WSxM file of type {kind[:40]!r}; save it as short, float or double")
-    start = end + len(_END)
     start += len(re.match(rb"\r?\n?", content[start : start + 2])[0])
-    if start + width * height * np.dtype(_TYPES[kind]).itemsize > len(content):
+    row = width * np.dtype(_TYPES[kind]).itemsize
+    check_end(start + row * height, row, content, f"{width} x {height} pixels")
+    if start + row * height > len(content):
         raise DataError(f"is a truncated WSxM file ({len(content) - start} bytes for {width} x {height} pixels); copy it again")
     stored = np.frombuffer(content, _TYPES[kind], width * height, start).reshape(height, width)[::-1, ::-1]
     amplitude, unit = quantity(fields.get("Z Amplitude", ""), "Z Amplitude")
-    with np.errstate(over="ignore"):
-        pixels = np.ascontiguousarray(stored * _step(stored, amplitude), np.float32)
+    pixels = as_float32(stored, _step(stored, amplitude))
     (x, unit_x), (y, unit_y) = (quantity(fields.get(name, ""), name) for name in ("X Amplitude", "Y Amplitude"))
     scale = pixel_size((y * (ratio(unit_y, unit_x) or 1.0), x), unit_x, (height, width))
-    name, direction = fields.get("Acquisition channel", "image"), direction_of(fields.get("X scanning direction", ""))
+    name, direction = fields.get("Acquisition channel", "image")[:MAX_NAME], direction_of(fields.get("X scanning direction", ""))
     return [Channel(name, pixels, unit, scale, direction, _bias(fields))]
 
 
@@ -63,7 +60,7 @@ def _step(stored: np.ndarray, amplitude: float) -> float:
 
 
 def _bias(fields: dict[str, str]) -> float | None:
-    found = re.fullmatch(r"([-+.\deE]+) (m?)V", fields.get("Topography Bias", ""))
+    found = re.fullmatch(r"([-+.\deE]+) (m?)V", fields.get("Topography Bias", "")[:MAX_NAME])
     try:
         return float(found[1]) * (1e-3 if found[2] else 1.0) if found else None
     except ValueError:
