@@ -79,7 +79,7 @@ def test_report_is_whole_self_contained_and_shows_everything(run):
 
 
 def test_everything_is_escaped(tmp_path):
-    evil = "<script>alert(\"1\")</script>&'"
+    evil = '<script>alert("1")</script>&\''
     record = {"step": 1, "time": 0.0, f"{evil}/{evil}": 1.0, evil: 2.0}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(record) + "\n")
     picture = np.zeros((2, 2), np.uint8)
