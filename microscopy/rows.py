@@ -5,7 +5,7 @@ import scipy.ndimage
 import scipy.sparse
 import scipy.sparse.linalg
 
-from microscopy.particles import otsu_mask
+from microscopy.thresholds import otsu_mask
 
 LAGS = (1, 2, 3, 5, 8, 13, 21, 34)
 LINK_SCALE = 0.4
