@@ -12,10 +12,11 @@ _ALONG_ROWS = np.array([[0, 0, 0], [1, 1, 1], [0, 0, 0]])
 def scars(height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns (height with scars filled, float64 (h, w); where, bool (h, w)).
 
-    A scar is a stretch of 1 to 4 rows that all lie above (or all below) the row before and the row after. As in
-    Gwyddion's scar removal: excess is measured in units of the rms difference between neighbouring rows; at least 16
-    pixels in a row must exceed 0.25 and one of them 0.666. Filled linearly down each column from the nearest pixels outside. First and
-    last row have no neighbour to be judged by. Rows are levelled before: a shifted row is a scar of full length.
+    A scar is a stretch of 1 to 4 rows that all lie above (or all below) the row before and the row after, and what these two
+    reach by their own slope. As in Gwyddion's scar removal the excess is measured in units of the rms difference between
+    neighbouring rows; at least 16 pixels in a row must exceed 0.25 and one of them 0.666. Filled linearly down each column
+    from the nearest pixels outside. First and last row have no neighbour to be judged by. Level rows before: a shifted row
+    is a scar of full length.
     """
     height = height.astype(np.float64)
     found = np.zeros(height.shape, bool)
@@ -26,13 +27,17 @@ def scars(height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _excess(height: np.ndarray) -> np.ndarray:
-    """Returns how far each pixel's stretch, at most `SCAR_WIDTH` rows, stands above the rows before and after, (h, w); 0 where not."""
+    """Returns how far each pixel's stretch, at most `SCAR_WIDTH` rows, stands above both sides, (h, w); 0 where it does not."""
+    # What a side reaches by its own slope does not count: a rounded crest is no scar.
+    before, after = height.copy(), height.copy()
+    before[1:] = np.maximum(height[1:], 2 * height[1:] - height[:-1])
+    after[:-1] = np.maximum(height[:-1], 2 * height[:-1] - height[1:])
     excess = np.zeros(height.shape)
     lowest = height[1:-1]
     for width in range(1, min(SCAR_WIDTH, len(height) - 2) + 1):
         if width > 1:
             lowest = np.minimum(lowest[:-1], height[width:-1])
-        over = lowest - np.maximum(height[: -width - 1], height[width + 1 :])
+        over = lowest - np.maximum(before[: -width - 1], after[width + 1 :])
         for row in range(1, width + 1):
             part = excess[row : row + len(over)]
             np.maximum(part, over, out=part)
@@ -62,9 +67,10 @@ def _filled_down(height: np.ndarray, found: np.ndarray) -> np.ndarray:
 def spikes(height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns (height with spikes replaced by the median of the 5 x 5 pixels around, float64 (h, w); where, bool (h, w)).
 
-    A spike stands out by more than five standard deviations, 1.4826 times the median absolute deviation from that local median,
-    and at most two of its eight neighbours go along: single pixels and runs one pixel wide. The edge of a particle or a
-    terrace has three or more companions and stays, however steep; a line one pixel wide would be taken for a spike.
+    A spike stands out from all but two of its eight neighbours, so single pixels and runs one pixel wide do: by more than five standard
+    deviations (1.4826 times the median absolute deviation from that local median) and by more than what the neighbours
+    differ by themselves (third highest less third lowest). The edge of a particle or a terrace has three or more companions and
+    stays, however steep; a line one pixel wide is taken for a spike.
     """
     height = height.astype(np.float64)
     if min(height.shape) < 3:
@@ -75,5 +81,5 @@ def spikes(height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     neighbours = np.ones((3, 3), bool)
     neighbours[1, 1] = False
     third_high, third_low = (scipy.ndimage.rank_filter(height, rank, footprint=neighbours, mode="mirror") for rank in (5, 2))
-    found = np.maximum(height - third_high, third_low - height) > SPIKE_THRESHOLD * scale
+    found = np.maximum(height - third_high, third_low - height) > np.maximum(SPIKE_THRESHOLD * scale, third_high - third_low)
     return np.where(found, around, height), found

@@ -79,7 +79,7 @@ def _checked(mask, intensity, nm_per_pixel, height, tip_radius_nm) -> tuple[np.n
         raise DataError(f"nm_per_pixel {nm_per_pixel}: give two positive numbers (y, x).")
     if tip_radius_nm is not None and (height is None or nm_per_pixel is None or not 0 <= tip_radius_nm < math.inf):
         raise DataError(f"tip_radius_nm {tip_radius_nm}: a radius of 0 or more is needed, and with it heights and nm_per_pixel.")
-    return labels, height
+    return labels.astype(np.int32), height
 
 
 def _outline(region, perimeter: float, shape: tuple[int, int], nm_per_pixel: tuple[float, float] | None) -> dict:

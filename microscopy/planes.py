@@ -6,8 +6,8 @@ import scipy.ndimage
 from microscopy import rows
 
 FACET_BLUR = 3.0  # pixels: noise shrinks, steps stay far narrower than terraces
-FACET_LAGS = (1, 2, 4, 8, 16)
-FACET_SCALE = 0.15
+FACET_LAGS = (1, 2, 4)
+FACET_SCALE = 0.2
 BACKGROUND_ROUNDS = 30
 
 
@@ -116,11 +116,11 @@ def _legendre(size: int, degree: int) -> np.ndarray:
 def facet(height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns as `plane` does, for the plane parallel to the terraces: they come out flat and the steps between them stay.
 
-    A least-squares plane lies across a staircase; this one has the commonest slope instead, as Gwyddion's facet levelling has (Necas
-    and Klapetek, Cent. Eur. J. Phys. 10, 181, 2012: a weighted mean of the local gradients, in which steep ones hardly count). Here
-    rows are aligned first (`rows.terrace_rows`): slope_y is the trend of their shifts, steps along a row left out; slope_x is the
-    mode of the height differences over 1, 2, 4, 8, 16 pixels of the aligned, Gaussian-blurred map, each of them found from the
-    one before. The offset is the mean.
+    A least-squares plane lies across a staircase; this one has the commonest slope instead, as Gwyddion's facet levelling has
+    (Necas and Klapetek, Cent. Eur. J. Phys. 10, 181, 2012: a weighted mean of the local gradients, in which steep ones hardly
+    count). Here rows are aligned first (`rows.terrace_rows`): slope_y is the trend of their shifts, steps along a row left out;
+    slope_x is the mode of the height differences over 1, 2 and 4 pixels of the aligned, Gaussian-blurred map, each found from
+    the one before. The offset is the mean.
     """
     height = height.astype(np.float64)
     aligned, shifts = rows.terrace_rows(height)
@@ -138,12 +138,22 @@ def _common_slope(height: np.ndarray) -> float:
     smooth = smooth[:: max(1, len(height) // 512), edge : height.shape[1] - edge]
     slope = None
     for lag in FACET_LAGS:
-        if slope is not None and lag > smooth.shape[1] // 4:
+        if lag > max(1, smooth.shape[1] // 4):
             break
-        slopes = (smooth[:, lag:] - smooth[:, :-lag]) / lag
+        slopes = ((smooth[:, lag:] - smooth[:, :-lag]) / lag).ravel()
         if not slopes.size:
             return 0.0
-        slope = float(np.median(slopes)) if slope is None else slope
-        spread = 1.4826 * float(np.median(np.abs(slopes - slope)))
-        slope = float(rows.mode(slopes.ravel(), slope, FACET_SCALE * spread)[0])
+        middle, spread = _densest_quarter(slopes)
+        slope = middle if slope is None else slope
+        slope = float(rows.mode(slopes, slope, FACET_SCALE * spread)[0]) if spread > 0 else middle
     return slope
+
+
+def _densest_quarter(values: np.ndarray) -> tuple[float, float]:
+    """Returns the mean of the narrowest interval with a quarter of the values, and the standard deviation of the normal
+    distribution whose middle quarter is as wide."""
+    values = np.sort(values)
+    num = max(1, len(values) // 4)
+    widths = values[num - 1 :] - values[: len(values) - num + 1]
+    start = int(np.argmin(widths))
+    return float(values[start : start + num].mean()), float(widths[start]) / 0.6373

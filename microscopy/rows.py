@@ -8,7 +8,7 @@ import scipy.sparse.linalg
 from microscopy.thresholds import otsu_mask
 
 LAGS = (1, 2, 3, 5, 8, 13, 21, 34)
-LINK_SCALE = 0.4
+NEAR_SCALE, FAR_SCALE = 1.0, 0.4  # of the spread: rows up to 3 apart share nearly all their pixels' terraces, others do not
 MAX_COLUMNS = 512  # a row's shift is known well enough from so many pixels
 STEP_ROWS = 5
 
@@ -83,7 +83,7 @@ def _tied(height: np.ndarray) -> np.ndarray:
         return np.zeros(num)
     first = np.concatenate([np.arange(num - lag) for lag in lags])
     second = np.concatenate([np.arange(lag, num) for lag in lags])
-    ties = np.concatenate([_commonest(height[lag:] - height[:-lag]) for lag in lags])
+    ties = np.concatenate([_commonest(height[lag:] - height[:-lag], NEAR_SCALE if lag <= 3 else FAR_SCALE) for lag in lags])
     place = np.arange(len(ties))
     ones = np.ones(len(ties))
     matrix = scipy.sparse.csr_matrix((np.r_[ones, -ones], (np.r_[place, place], np.r_[second, first])), shape=(len(ties), num))
@@ -100,9 +100,9 @@ def _tied(height: np.ndarray) -> np.ndarray:
     return shifts
 
 
-def _commonest(differences: np.ndarray) -> np.ndarray:
+def _commonest(differences: np.ndarray, share: float) -> np.ndarray:
     """Returns the mode (n) of each row of differences (n, w) near 0, where the rows before have brought it."""
-    scale = LINK_SCALE * 1.4826 * float(np.median(np.abs(differences - np.median(differences))))
+    scale = share * 1.4826 * float(np.median(np.abs(differences - np.median(differences))))
     return mode(differences, np.zeros((len(differences), 1)), scale)[:, 0]
 
 
