@@ -1,0 +1,120 @@
+"""Particles told from the substrate: Otsu's threshold, footprints down to the local substrate, touching particles cut apart."""
+
+import cv2
+import numpy as np
+import scipy.ndimage
+import skimage.filters
+import skimage.measure
+import skimage.morphology
+import skimage.segmentation
+
+from microscopy.scan import DataError
+
+NOISE_THRESHOLD = 3.0
+HEIGHT_SHARE = 0.02
+NECK_DEPTH = 0.1
+ROUGHNESS = 4.0  # pixels: what a ragged outline may add to a radius without being a neck
+
+
+def otsu_mask(image: np.ndarray, smoothing: float = 1.0) -> np.ndarray:
+    """Returns bool (h, w): the pixels above Otsu's threshold (IEEE Trans. SMC 9, 62, 1979; 256 bins), all False on a flat image.
+
+    The image, (h, w) of any real dtype, is smoothed before by a Gaussian of standard deviation `smoothing` pixels (0: not at
+    all). Raises DataError for another shape or a value that is not finite.
+    """
+    image = height_map(image)
+    if np.ptp(image) == 0:
+        return np.zeros(image.shape, bool)
+    if smoothing > 0:
+        image = scipy.ndimage.gaussian_filter(image, smoothing)
+    return image > skimage.filters.threshold_otsu(image)
+
+
+def footprint_mask(height: np.ndarray, smoothing: float = 1.0) -> np.ndarray:
+    """Returns bool (h, w): particles of a levelled height map down to where they meet the substrate.
+
+    Otsu's threshold cuts a particle half way up and makes it too small. Here its regions are cores: each grows over connected
+    pixels that are, after a 3 x 3 median, more than three standard deviations of the noise (and 2 % of the cores' median height) above
+    the local substrate, a masked Gaussian mean as wide as the cores, so terraces and slow waves are no particles. What a tip
+    adds around a particle belongs to the mask. All False on a flat map; raises DataError as `otsu_mask`.
+    """
+    height = height_map(height)
+    core = otsu_mask(height, smoothing)
+    if not core.any() or core.all():
+        return core
+    width = 2 * np.sqrt(np.median(np.bincount(skimage.measure.label(core, connectivity=2).ravel())[1:]) / np.pi)
+    free = cv2.distanceTransform((~core).astype(np.uint8), cv2.DIST_L2, 5) > width / 4
+    free = free if free.any() else ~core
+    raised = despiked(height) - _local_mean(height, free, max(width, 4.0))
+    middle = np.median(raised[free])
+    noise = 1.4826 * np.median(np.abs(raised[free] - middle))
+    low = middle + max(NOISE_THRESHOLD * noise, HEIGHT_SHARE * (np.median(raised[core]) - middle))
+    labels = skimage.measure.label(core | (raised > low), connectivity=2)
+    holds_core = np.zeros(labels.max() + 1, bool)
+    holds_core[labels[core]] = True
+    return holds_core[labels]
+
+
+def _local_mean(height: np.ndarray, free: np.ndarray, width: float) -> np.ndarray:
+    """Returns the Gaussian-weighted mean (standard deviation `width` pixels) of the free pixels around each pixel, (h, w)."""
+    middle = np.median(height[free])  # weights vanish far from any free pixel: there the middle stands in
+    shrink = max(1, int(width / 8))  # so wide a mean is as good on a coarser grid
+    small = tuple(max(1, size // shrink) for size in height.shape)
+    sums = cv2.resize(np.where(free, height - middle, 0.0), small[::-1], interpolation=cv2.INTER_AREA)
+    weights = cv2.resize(free.astype(np.float64), small[::-1], interpolation=cv2.INTER_AREA)
+    sums, weights = (scipy.ndimage.gaussian_filter(array, width / shrink, mode="nearest") for array in (sums, weights))
+    return middle + cv2.resize(sums / np.maximum(weights, 1e-6), height.shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def despiked(height: np.ndarray) -> np.ndarray:
+    """Returns the 3 x 3 median of a height map, float64 (h, w), to float32's precision about the map's median."""
+    middle = np.median(height)
+    return cv2.medianBlur((height - middle).astype(np.float32), 3).astype(np.float64) + middle
+
+
+def instances(mask: np.ndarray) -> np.ndarray:
+    """Returns an instance map (h, w): an int map as it is, a bool mask with 4- and 8-connected pixels as one particle.
+
+    Raises DataError where `mask` is no such map.
+    """
+    mask = np.asarray(mask)
+    if mask.ndim != 2 or mask.dtype.kind not in "biu":
+        raise DataError(f"mask {mask.shape} {mask.dtype}: a bool or int map (h, w) is needed.")
+    return skimage.measure.label(mask, connectivity=2) if mask.dtype == bool else mask
+
+
+def split_touching(mask: np.ndarray, nm_per_pixel: tuple[float, float] | None = None, depth: float = NECK_DEPTH) -> np.ndarray:
+    """Returns an int32 instance map (h, w) in which touching particles are cut apart at their necks, numbered from 1.
+
+    Watershed of the distance to the outline (Vincent and Soille, IEEE Trans. PAMI 13, 583, 1991) from its maxima d; two of them
+    stay one particle unless the neck between them is narrower, in half its width, by more than `depth` of (d + 4 pixels) of the
+    smaller. Instances of an int map are cut, never joined. `nm_per_pixel` (y, x) makes distances right where pixels are oblong.
+    """
+    labels, cut, num = instances(mask), np.zeros(mask.shape, np.int32), 0
+    scale = np.array(nm_per_pixel or (1.0, 1.0)) / np.sqrt(np.prod(nm_per_pixel or (1.0, 1.0)))
+    for region in skimage.measure.regionprops(labels):
+        parts = _parts(np.pad(region.image, 1), scale, -np.log1p(-depth))[1:-1, 1:-1]
+        window = cut[region.slice]
+        window[region.image] = parts[region.image] + num
+        num += int(parts.max())
+    return cut
+
+
+def _parts(image: np.ndarray, scale: np.ndarray, depth: float) -> np.ndarray:
+    """Returns the parts, numbered from 1, of one region's bool image, which the outside surrounds."""
+    distance = scipy.ndimage.distance_transform_edt(image, sampling=scale)
+    rounded = np.log(distance + ROUGHNESS)  # a difference of logarithms is a share of the radius
+    lowered = skimage.morphology.reconstruction(rounded - depth, rounded)
+    markers = skimage.measure.label(skimage.morphology.local_maxima(lowered) & image, connectivity=2)
+    return skimage.segmentation.watershed(-distance, markers, mask=image) if markers.max() > 1 else image.astype(np.int32)
+
+
+def height_map(image: np.ndarray) -> np.ndarray:
+    """Returns `image` as float64 (h, w), or raises DataError."""
+    image = np.asarray(image)
+    if image.ndim != 2 or image.size == 0:
+        raise DataError(f"image {image.shape}: one channel (h, w) is needed.")
+    image = image.astype(np.float64)
+    if not np.isfinite(image).all():
+        raise DataError(f"image: {int((~np.isfinite(image)).sum())} pixels are NaN or infinite; fill or cut them off first.")
+    return image
