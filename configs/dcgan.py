@@ -81,7 +81,7 @@ def data(size: int) -> ml_collections.ConfigDict:
             "crop": 0,  # px of a scan along the longer side; 0: min(256, what fits at every angle)
             "rotation": "free",  # free, quarter or none
             "mirror": True,
-            "levelling": "auto",  # auto (plane+backgrounds for heights, none for photographs), none, plane, plane+rows, plane+backgrounds
+            "levelling": "auto",  # auto (plane+backgrounds for heights, none for photographs), none, or steps such as facet+terraces+scars
             "held_out": 0.1,  # shares of scans, split before any crop
             "test": 0.1,
             "group_by": "",  # regular expression, its one bracket is the part of an id that is never split: '^(patient[0-9]+)_'

@@ -9,7 +9,6 @@ from microscopy import levelling
 from microscopy.scan import FieldError
 
 ROTATIONS = ("free", "quarter", "none")
-LEVELLING = ("auto", *levelling.METHODS)
 SOURCES = "simulated, folder:PATH or tfds:NAME"
 
 _AT_LEAST = {"height": 1, "width": 1, "crop": 0, "num_simulated": 1, "max_pixels": 1, "window": 0, "window_steps": 1, "simulator_seed": 0}
@@ -39,7 +38,7 @@ def check(config) -> None:
         _must(_is_number(data[name]) and 0.0 <= data[name] < 1.0, name, data[name], "a share, 0 up to below 1")
     _must(_is_whole(data.channels) and data.channels in (1, 3), "channels", data.channels, "1 or 3")
     _must(data.rotation in ROTATIONS, "rotation", data.rotation, f"choose {_or(ROTATIONS)}")
-    _must(data.levelling in LEVELLING, "levelling", data.levelling, f"choose {_or(LEVELLING)}")
+    _check_levelling(data.levelling)
     _check_margins(data.margins)
     _check_scale(data.nm_per_pixel)
     resample_nm = data.resample_nm
@@ -67,6 +66,14 @@ def _is_number(value) -> bool:
 
 def _or(words) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _check_levelling(method: str) -> None:
+    if method != "auto":
+        try:
+            levelling.parse(method)
+        except FieldError as error:
+            raise FieldError(f"config.data.levelling={method!r}: {error}") from None
 
 
 def _check_margins(margins) -> None:

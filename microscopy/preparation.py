@@ -182,7 +182,7 @@ def _check_masks(scans: list[Scan]) -> None:
 def _levelled(scan: Scan, data) -> tuple[Scan, dict]:
     """The scan in its channels, levelled; and the facts of it."""
     name = scan.file or scan.id
-    method = data.levelling if data.levelling != "auto" else "plane+backgrounds" if scan.unit == "nm" else "none"
+    method = levelling.auto(scan.unit) if data.levelling == "auto" else data.levelling
     pixels, record = _to_channels(scan.pixels, name, data.channels), {"method": method}
     if method != "none":  # photographs keep their stored type
         try:
