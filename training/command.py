@@ -57,6 +57,7 @@ def run(argv: list[str], values: flags.FlagValues, body: Callable[[flags.FlagVal
                 parse(argv, values)
             body(values, stop)
         except KeyboardInterrupt:
+            print("Interrupted.", file=sys.stderr)
             return 128 + (stop.signal or signal.SIGINT)
         except Exception as error:
             return explain(error, debug=values.is_parsed() and values.debug)
