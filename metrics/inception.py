@@ -201,8 +201,9 @@ def make_features(weights: Weights, taps: tuple[str, ...] = ("2048",), dtype=jnp
     """Returns a function of uint8 images (n, h, w), (n, h, w, 1) or (n, h, w, 3) that returns {tap: float32 (n, d)} on the host.
 
     The images are spread over the visible devices in parts of a fixed size, the last one padded: an image's features do not depend
-    on how many are given or where it stands. `dtype`: float32, or bfloat16 (docs/metrics.md states the deviation). `how`: see
-    `prepare`. DataError for weights that do not reach the taps, and, later, for images of another kind.
+    on how many are given or where it stands. `dtype`: float32, or bfloat16, whose features are off by 0.4, 0.5 and 1.3 % (rms, taps
+    64, 192 and 768, photographs of cells, CPU). `how`: see `prepare`. DataError for weights that do not reach the taps, and, later,
+    for images of another kind.
     """
     taps, devices = tuple(taps), jax.local_devices()
     variables = parameters(weights, taps)

@@ -127,7 +127,7 @@ def _array(tensor: _Tensor, stored) -> np.ndarray:
     last = tensor.offset + sum((num - 1) * step for num, step in zip(shape, stride, strict=True))
     # A stride of 0 would let a few bytes stand for terabytes.
     if lowest < 0 or (0 not in shape and last >= len(numbers)) or math.prod(shape) > len(numbers):
-        raise DataError(f"is a damaged PyTorch file (a tensor of shape {shape} reaches beyond its numbers); download it again")
+        raise DataError(f"is a damaged PyTorch file (a tensor of shape {str(shape)[:40]} reaches beyond its numbers); download it again")
     view = np.lib.stride_tricks.as_strided(numbers[tensor.offset :], shape, [step * numbers.itemsize for step in stride])
     return view.copy()
 
@@ -193,6 +193,9 @@ def _build(instructions):
 
 def _fill(target, items: list) -> None:
     if isinstance(target, dict):
+        # Keys of nested tuples could take for ever to compare.
+        if not all(isinstance(key, str) for key in items[::2]):
+            raise TypeError("a name that is no text")
         target.update(zip(items[::2], items[1::2], strict=True))
     elif isinstance(target, list):
         target.extend(items)
@@ -211,7 +214,9 @@ def _reduced(function, arguments):
     if not isinstance(function, _Name) or not isinstance(arguments, tuple):
         raise TypeError("a call of what is no function")
     if function == _DICT:
-        return dict(*arguments)
+        made = {}
+        _fill(made, [part for pairs in arguments[:1] for key, value in pairs for part in (key, value)])
+        return made
     if function != _REBUILD or not isinstance(arguments[0], _Storage):
         raise TypeError(f"a call of {function}")
     storage, offset, shape, stride = arguments[:4]

@@ -9,6 +9,7 @@ import pathlib
 import urllib.request
 import zipfile
 
+import jax.numpy as jnp
 import numpy as np
 import tqdm
 
@@ -127,6 +128,7 @@ def _read_npz(content: bytes) -> dict[str, np.ndarray]:
 
 
 def _layers(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    tensors = {name: array for name, array in tensors.items() if array.dtype.kind in "fiu" or array.dtype == jnp.bfloat16}
     folded = any(name.endswith("/kernel") for name in tensors)
     arrays = {name: np.float32(array) for name, array in tensors.items() if "/" in name} if folded else fold(tensors)
     if not arrays:

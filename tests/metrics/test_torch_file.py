@@ -141,6 +141,16 @@ def test_damaged_files_are_one_short_error():
             read_torch(archive(code))
 
 
+def test_an_old_ordered_dict_of_pairs_is_read_and_its_keys_are_text():
+    pairs = b"(" + text("a") + tensor("0", (6,), (1,)) + b"t"
+    code = b"\x80\x02ccollections\nOrderedDict\n](" + pairs + b"e\x85R."
+    np.testing.assert_array_equal(read_torch(archive(code, {"0": SIX}))["a"], SIX)
+    nested = b")" + b"q\x00h\x00\x86" * 200  # hashing it would take 2^200 steps
+    for hostile in (b"\x80\x02}" + nested + b"K\x01s.", b"\x80\x02ccollections\nOrderedDict\n](" + nested + b"K\x01\x86e\x85R."):
+        with pytest.raises(DataError, match="a name that is no text"):
+            read_torch(archive(hostile))
+
+
 def test_other_archives_are_named():
     for names, reason in ((("archive/data.pkl", "archive/constants.pkl"), "TorchScript"), (("x.txt",), "no state dict")):
         with pytest.raises(DataError, match=reason):

@@ -79,6 +79,7 @@ WRONG = [
     (npz(STATE)[:200], "truncated"),
     (npz({"a/kernel": np.array([{}], object)}), "damaged .npz"),
     (npz({"x": np.zeros(3)}), "no convolutions"),
+    (npz({"a/kernel": np.array(["x"])}), "no convolutions"),
     (npz({"a/kernel": np.float32([1, np.nan])}), "not finite"),
     (npz({name: array for name, array in STATE.items() if name != "a.bn.running_var"}), "no complete batch norm for a"),
     (npz(STATE | {"a.bn.bias": np.zeros(3)}), "no complete batch norm for a"),
