@@ -1,0 +1,165 @@
+"""Weights of Inception: read from .npz, PyTorch or .safetensors files, batch norm folded in; found or downloaded for `auto`."""
+
+import dataclasses
+import hashlib
+import http.client
+import io
+import os
+import pathlib
+import urllib.request
+import zipfile
+
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+
+from metrics.safetensors_file import read_safetensors
+from metrics.torch_file import MAX_BYTES, OLD_MAGIC, read_torch
+from microscopy.atomic import write_bytes
+from microscopy.scan import DataError
+
+FILE = "pt_inception-2015-12-05-6726825d.pth"
+URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
+SHA256_PREFIX = "6726825d"
+"""First digits of the file's SHA-256; the publisher's file name carries them, and more are not published."""
+BATCH_NORM_EPSILON = 1e-3
+_BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Float32 arrays by name, `LAYER/kernel` (kh, kw, in, out) and `LAYER/bias` (out,), the file they come from and its SHA-256."""
+
+    file: str
+    sha256: str
+    arrays: dict[str, np.ndarray]
+
+
+def cached_file() -> pathlib.Path:
+    """Returns where `auto` keeps the FID weights: $XDG_CACHE_HOME/scanforge, or ~/.cache/scanforge; it need not exist."""
+    root = os.environ.get("XDG_CACHE_HOME", "")
+    folder = pathlib.Path(root) if os.path.isabs(root) else pathlib.Path.home() / ".cache"
+    return folder / "scanforge" / FILE
+
+
+def load(source: str) -> Weights:
+    """Returns the Weights of a file, or for `auto` of the FID network as its PyTorch port published it.
+
+    `auto` takes the file in the cache folder, else downloads it there (95 MB, https, first digits of SHA-256 compared). Raises
+    DataError naming the file and the remedy; offline, what to put where. Source: github.com/mseitzer/pytorch-fid.
+    """
+    if source != "auto":
+        return read(pathlib.Path(source))
+    file = cached_file()
+    if not file.is_file():
+        _download(file)
+    weights = read(file)
+    if not weights.sha256.startswith(SHA256_PREFIX):
+        raise DataError(f"{file} is not the published file: its SHA-256 begins {weights.sha256[:8]}, not {SHA256_PREFIX}; delete it.")
+    return weights
+
+
+def read(path: pathlib.Path) -> Weights:
+    """Returns the Weights of a .npz, PyTorch (.pth, .pt) or .safetensors file, told apart by content; batch norm is folded in.
+
+    A file may hold only the first layers. Raises DataError naming the file where it cannot be read, holds no convolutions, holds
+    values that are not finite, or asks for code to be run.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"is larger than {MAX_BYTES} bytes: these are no weights of Inception")
+        content = path.read_bytes()
+        arrays = _layers(_tensors(content))
+    except OSError as error:
+        raise DataError(f"weights {path}: {error.strerror or error}; name a file, or say auto.") from error
+    except DataError as error:
+        raise DataError(f"weights {path}: the file {error}.") from error
+    return Weights(str(path), hashlib.sha256(content).hexdigest(), arrays)
+
+
+def fold(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns {`LAYER/kernel`, `LAYER/bias`: float32} of a PyTorch state dict of `LAYER.conv` and `LAYER.bn`, and of `fc`.
+
+    The batch norm's scale goes into the kernel, in float64: kernel g / sqrt(var + 0.001), bias b - mean g / sqrt(var + 0.001).
+    Raises DataError without the file's name where one of a layer's five arrays is missing or does not fit.
+    """
+    arrays = {}
+    for layer in (name.removesuffix(".conv.weight") for name in state if name.endswith(".conv.weight")):
+        kernel = state[f"{layer}.conv.weight"].astype(np.float64)
+        norm = [state[f"{layer}.bn.{part}"].astype(np.float64) for part in _BATCH_NORM if f"{layer}.bn.{part}" in state]
+        if kernel.ndim != 4 or len(norm) != 4 or any(part.shape != kernel.shape[:1] for part in norm):
+            raise DataError(f"holds no complete batch norm for {layer[:60]}; save the whole state_dict()")
+        gain, shift, mean, variance = norm
+        gain = gain / np.sqrt(np.maximum(variance, 0) + BATCH_NORM_EPSILON)
+        arrays[f"{layer}/kernel"] = np.float32(kernel.transpose(2, 3, 1, 0) * gain)
+        arrays[f"{layer}/bias"] = np.float32(shift - mean * gain)
+    if "fc.weight" in state:
+        arrays["fc/kernel"] = np.float32(state["fc.weight"].T)
+    return arrays
+
+
+def _tensors(content: bytes) -> dict[str, np.ndarray]:
+    if content.startswith(OLD_MAGIC):
+        return read_torch(content)
+    if content.startswith(b"PK\x03\x04"):
+        return _read_npz(content) if _holds_arrays(content) else read_torch(content)
+    if content[8:9] == b"{":
+        return read_safetensors(content)
+    raise DataError("is neither .npz, nor a PyTorch file of tensors, nor .safetensors")
+
+
+def _holds_arrays(content: bytes) -> bool:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise DataError("is a truncated zip archive; download it again") from error
+    if sum(sizes.values()) > MAX_BYTES:
+        raise DataError(f"unpacks to more than {MAX_BYTES} bytes: these are no weights of Inception")
+    return all(name.endswith(".npy") for name in sizes)
+
+
+def _read_npz(content: bytes) -> dict[str, np.ndarray]:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, SyntaxError) as error:
+        raise DataError("is a damaged .npz file; copy it again") from error
+
+
+def _layers(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    tensors = {name: array for name, array in tensors.items() if array.dtype.kind in "fiu" or array.dtype == jnp.bfloat16}
+    folded = any(name.endswith("/kernel") for name in tensors)
+    arrays = {name: np.float32(array) for name, array in tensors.items() if "/" in name} if folded else fold(tensors)
+    if not arrays:
+        raise DataError("holds no convolutions (LAYER/kernel, or LAYER.conv.weight with LAYER.bn): it is another network's")
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise DataError(f"holds values in {name[:60]} that are not finite; download it again")
+    return arrays
+
+
+def _download(file: pathlib.Path) -> None:
+    try:
+        with urllib.request.urlopen(URL, timeout=60) as answer:
+            content = _received(answer)
+        found = hashlib.sha256(content).hexdigest()
+        if not found.startswith(SHA256_PREFIX):
+            raise OSError(f"what came has SHA-256 {found[:8]}..., not {SHA256_PREFIX}...")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(file, content)
+    except (OSError, http.client.HTTPException) as error:
+        raise DataError(
+            f"weights auto: cannot download the FID network ({error}).\nFetch {URL}\nand put it at {file}, or name a file of weights."
+        ) from error
+
+
+def _received(answer) -> bytes:
+    content = bytearray()
+    with tqdm.tqdm(desc=FILE, unit="B", unit_scale=True) as bar:
+        while part := answer.read(2**20):
+            content += part
+            bar.update(len(part))
+            if len(content) > MAX_BYTES:
+                raise OSError("the answer does not end")
+    return bytes(content)
