@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import scipy.ndimage
+import scipy.stats
 
 from metrics import surface, surface_card
 from microscopy.scan import DataError
@@ -50,16 +51,25 @@ def test_the_score_grows_with_damage(sets, kind, strengths):
         distances = [card["quantities"][name]["distance"] for card in cards]
         assert (np.diff(distances) > 0).all(), (name, distances)
     assert cards[-1]["score_low"] > cards[-1]["score_floor_high"]
+    assert cards[-1]["p_value"] == pytest.approx(1 / 41) and cards[0]["p_value"] > 0.05
 
 
 def test_real_against_real_is_about_the_floor(sets):
     found = surface_card.card(*sets, 2.0)
     assert 0.5 < found["score"] < found["score_floor_high"] and found["num_quantities"] == 11
     inside = [row["distance"] <= row["floor_high"] for row in found["quantities"].values()]
-    assert sum(inside) >= 9
+    assert sum(inside) >= 9 and found["p_value"] > 0.05
     assert all(row["low"] <= row["high"] and 0 < row["floor"] < row["floor_high"] for row in found["quantities"].values())
     assert (found["num_real"], found["num_generated"], found["repeats"], found["seed"]) == (20, 20, 200, 0)
     json.dumps(found, allow_nan=False)
+
+
+def test_p_values_are_uniform_where_nothing_differs():
+    images = scipy.ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(40, 8, 16, 16)), (0, 0, 1, 1))
+    found = np.array([surface_card.card(one[:5], one[5:], repeats=19)["p_value"] for one in images])
+    assert 0.05 <= (found <= 0.2).mean() <= 0.4 and 0.35 <= found.mean() <= 0.7
+    damage = [surface_card.card(one[:5], 1.5 * one[5:], repeats=19)["p_value"] for one in images[:5]]
+    assert np.mean(damage) < 0.15
 
 
 def test_a_set_is_no_way_from_itself(sets):
@@ -80,6 +90,13 @@ def test_heights_times_two_in_closed_form(sets):
         assert found[name]["distance"] == pytest.approx(0, abs=1e-6)
 
 
+def test_wasserstein_agrees_with_scipy():
+    random = np.random.default_rng(0)
+    first, second = random.integers(0, 9, (13, 4)).astype(float), random.normal(3, 5, (8, 4))
+    expected = [scipy.stats.wasserstein_distance(*pair) for pair in zip(first.T, second.T, strict=True)]
+    np.testing.assert_allclose(surface_card.wasserstein(first, second), expected, rtol=1e-12)
+
+
 def test_units(sets):
     pixels, nm = (surface_card.image_values(sets[0][:3], scale) for scale in (None, 2.0))
     factors = [1, 1, 1, 1, 2, 2, 1, 1 / 4, 2]
@@ -95,8 +112,8 @@ def test_the_same_seed_gives_the_same_card(sets):
 
 
 def test_floors_fall_with_the_number_of_images(sets):
-    few = surface_card.card(sets[0][:5], sets[1][:5], repeats=60)["quantities"]
-    many = surface_card.card(*sets, repeats=60)["quantities"]
+    few = surface_card.card(sets[0][:5], sets[1][:5], repeats=30)["quantities"]
+    many = surface_card.card(*sets, repeats=30)["quantities"]
     assert np.mean([many[name]["floor"] < few[name]["floor"] for name in many]) > 0.7
 
 
