@@ -39,8 +39,9 @@ def auc_interval(scores: np.ndarray, positive: np.ndarray, level: float = 0.95) 
 
     DeLong, DeLong and Clarke-Pearson, Biometrics 44, 837, 1988: the variance is that of the placement values, over positives and
     over negatives, divided by their numbers and added. The interval is symmetric on the logit scale, so it stays within 0..1. At an
-    area of exactly 0 or 1 the estimated variance is 0: `low` or `high` is then the exact binomial bound of the smaller class
-    (1 - level)/2 to the power 1 / n, which is wide for few samples. One sample in a class gives NaN as standard error and 0..1.
+    area of exactly 0 or 1 the estimated variance is 0: `low` (or 1 - `high`) is then ((1 - level) / 2)^(1 / n), n the smaller class, the
+    binomial bound on a share of which all n were right; wide for few samples. One sample in a class gives NaN as standard error and 0..1;
+    all scores equal give 0..1 too.
     Arguments and errors as for `curve`.
     """
     if not 0 < level < 1:
@@ -53,6 +54,8 @@ def auc_interval(scores: np.ndarray, positive: np.ndarray, level: float = 0.95) 
     if area in (0.0, 1.0):
         bound = ((1 - level) / 2) ** (1 / fewest)
         low, high = (bound, 1.0) if area == 1 else (0.0, 1 - bound)
+    elif error == 0:
+        low, high = 0.0, 1.0
     else:
         reach = scipy.stats.norm.ppf((1 + level) / 2) * error / (area * (1 - area))
         low, high = (float(scipy.special.expit(scipy.special.logit(area) + side * reach)) for side in (-1, 1))

@@ -48,7 +48,7 @@ def test_every_point_of_the_curve_counts_scores_at_or_above_its_threshold():
 def test_all_scores_equal_is_chance():
     false, true, _ = roc.curve(np.zeros(6), np.arange(6) < 2)
     assert false.tolist() == true.tolist() == [0, 1]
-    assert roc.auc(np.zeros(6), np.arange(6) < 2) == 0.5
+    assert roc.auc_interval(np.zeros(6), np.arange(6) < 2) == {"auc": 0.5, "standard_error": 0, "low": 0, "high": 1}
 
 
 @pytest.mark.parametrize("levels", [None, 2])
