@@ -17,7 +17,7 @@ import numpy as np
 
 from microscopy import atomic, inspection, native, overview, pictures, reduction
 from microscopy.preparation import Prepared, prepare
-from microscopy.scan import DataError, FieldError, Scan
+from microscopy.scan import DataError, Scan
 from training.task import Batch, Data
 
 
@@ -203,10 +203,6 @@ def make_refresh(scans: list[Scan], prepared: Prepared, config):
     """
     data = config.data
     per_pass = -(-len(scans) // data.window)
-    if data.window_steps % config.train.steps_per_call:
-        raise FieldError(
-            f"config.data.window_steps={data.window_steps} is no multiple of config.train.steps_per_call={config.train.steps_per_call}."
-        )
     kept = [math.prod(side.kept for side in _plans(scan, prepared.crop, data)) for scan in scans]
     masks = [math.prod(scan.pixels.shape[:2]) for scan in scans]
     capacity = {name: sum(sorted(counts)[-data.window :]) for name, counts in (("pixels", kept), ("mask", masks))}

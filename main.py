@@ -7,8 +7,11 @@ python main.py --mode=evaluate --workdir=runs/first                             
 """
 
 import os
+import signal
 import sys
 
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the flags are read there is nothing to lose, and no traceback worth reading
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from absl import flags
@@ -59,6 +62,8 @@ def dispatch(values: flags.FlagValues, stop) -> None:
             devices.join()
         loop.train(values.config, values.workdir, stop)
         return
+    if values.config is not None:
+        raise ConfigError(f"--mode={values.mode} takes the config of --workdir={values.workdir}; leave --config out.")
     config = workdir.read_config(values.workdir)
     if values.mode == "evaluate":
         loop.print_scores(loop.evaluate(config, values.workdir, values.checkpoint))

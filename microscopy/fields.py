@@ -39,6 +39,9 @@ def check(config) -> None:
     _must(_is_whole(data.channels) and data.channels in (1, 3), "channels", data.channels, "1 or 3")
     _must(data.rotation in ROTATIONS, "rotation", data.rotation, f"choose {_or(ROTATIONS)}")
     _check_levelling(data.levelling)
+    calls = config.train.steps_per_call
+    text = f"no multiple of config.train.steps_per_call={calls}"
+    _must(not data.window or data.window_steps % max(1, calls) == 0, "window_steps", data.window_steps, text)
     _check_margins(data.margins)
     _check_scale(data.nm_per_pixel)
     resample_nm = data.resample_nm

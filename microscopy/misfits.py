@@ -14,7 +14,7 @@ _WORDS = {"nm": "heights in nm", "grey": "grey levels without a unit"}
 
 
 def of_other_kinds(scans: list[Scan]) -> dict[str, str]:
-    """Returns the scans whose values have another unit than most (heights before others), or that alone state no nm per pixel."""
+    """Returns the scans of another unit than most (heights before others), of another stored type, or that alone state no scale."""
     counts = Counter(scan.unit for scan in scans)
     main = "nm" if "nm" in counts else max(sorted(counts), key=counts.get)
     ours, found = _WORDS.get(main, f"values in {main}"), {}
@@ -22,6 +22,12 @@ def of_other_kinds(scans: list[Scan]) -> dict[str, str]:
         if scan.unit != main:
             theirs = _WORDS.get(scan.unit, f"values in {scan.unit}")
             found[scan.id] = f"holds {theirs}, other scans {ours}"
+    kept = [scan for scan in scans if scan.id not in found]
+    if main == "grey":
+        types = Counter(str(scan.pixels.dtype) for scan in kept)
+        usual = max(sorted(types), key=types.get)
+        others = [scan for scan in kept if str(scan.pixels.dtype) != usual]
+        found |= {scan.id: f"is stored as {scan.pixels.dtype}, other scans as {usual}" for scan in others}
     lost = resampling.without_scale([scan for scan in scans if scan.id not in found])
     return _few({**found, **{scan.id: "states no nm per pixel, other scans do" for scan in lost}}, scans)
 

@@ -249,10 +249,10 @@ def levels_of(data):
 
 
 def test_window_steps_that_a_call_steps_over_are_refused():
-    config, prepared, _ = setup([smooth_scan(str(i), 60, 60, i) for i in range(3)], 16, 30)
+    config, _, _ = setup([smooth_scan(str(i), 60, 60, i) for i in range(3)], 16, 30)
     config.data.update({"window": 2, "window_steps": 5})
-    with pytest.raises(FieldError, match="config.data.window_steps=5 is no multiple of config.train.steps_per_call=2"):
-        input_pipeline.make_data(config, prepared)
+    with pytest.raises(FieldError, match="config.data.window_steps=5: no multiple of config.train.steps_per_call=2"):
+        fields.check(config)
 
 
 def test_split_is_by_group_seeded_and_disjoint():

@@ -197,8 +197,10 @@ def test_begun_from_a_file_of_weights_as_from_the_workdir(twin, scans, tmp_path)
     assert begun[0] == begun[1]
     upstream = json.loads((tmp_path / "file" / "lineage.json").read_text())["upstream"][0]
     assert len(upstream["scans"]) == 5 and upstream["source"] == str(file)
-    file.write_bytes(file.read_bytes()[:1000])
-    for wrong in (str(file), str(tmp_path / "absent.npz"), f"{twin[0]}@7"):
+    whole = file.read_bytes()
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    file.write_bytes(whole[:1000])
+    for wrong in (str(file), str(tmp_path / "absent.npz"), f"{twin[0]}@7", str(tmp_path / "array.npy")):
         config.init_from = wrong
         with pytest.raises((ConfigError, RunError), match="config.init_from="):
             loop.train(config, tmp_path / "wrong", Stop())
@@ -225,10 +227,10 @@ def begun(workdir, process, timeout=120):
         time.sleep(0.002)
 
 
-def saving(workdir, process, timeout=120):
-    """Waits until a checkpoint is being written."""
+def saving(workdir, process, left, timeout=120):
+    """Waits until a checkpoint is being written other than those left half-written before."""
     end = time.monotonic() + timeout
-    while process.poll() is None and time.monotonic() < end and not any((workdir / "checkpoints").glob("writing.*")):
+    while process.poll() is None and time.monotonic() < end and not set((workdir / "checkpoints").glob("writing.*")) - left:
         pass
 
 
@@ -242,17 +244,20 @@ def test_killed_at_random_moments_it_ends_in_the_same_bits(scans, tmp_path, caps
     while kinds:
         workdir = tmp_path / f"run{runs}"
         runs += 1
+        left = set()
         while True:  # until this run is finished; then another begins, until all signals are spent
             process = start(workdir, scans)
             if kinds:
                 begun(workdir, process)
                 aimed = kinds[-1] == "kill" and in_save < IN_SAVE
-                saving(workdir, process) if aimed else time.sleep(dice.uniform(0, 1.0))
+                saving(workdir, process, left) if aimed else time.sleep(dice.uniform(0, 1.0))
             if kinds and process.poll() is None:
                 kind = kinds.pop()
                 process.send_signal(signal.SIGKILL if kind == "kill" else signal.SIGTERM)
                 output, _ = process.communicate(timeout=120)
-                in_save += kind == "kill" and any((workdir / "checkpoints").glob("writing.*"))
+                found = set((workdir / "checkpoints").glob("writing.*"))
+                in_save += kind == "kill" and bool(found - left)
+                left = found
                 assert process.returncode == (-signal.SIGKILL if kind == "kill" else 143), output
                 done[kind] += 1
                 if kind == "term":

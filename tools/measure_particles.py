@@ -54,7 +54,7 @@ def _run(values, stop) -> None:
     _written(particle_table.write_table, output / "scans.csv", _same_columns(sets))
     for row in sets:
         size = f"{row['median_diameter_nm']:.4g} nm" if "median_diameter_nm" in row else f"{row['median_diameter']:.4g} px"
-        density = f", {row['density_per_um2']:.4g} a um2" if "density_per_um2" in row else ""
+        density = f", {row['density_per_um2']:.4g} per um2" if "density_per_um2" in row else ""
         print(f"{row['scan']}: {row['particles']} particles, median diameter {size}, coverage {row['coverage']:.3f}{density}")
     print(f"{len(tables)} particles of {len(scans)} scans: {output / 'particles.csv'}, scans.csv and outlines/.")
 

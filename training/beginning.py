@@ -45,9 +45,18 @@ def open_folder(workdir) -> None:
 def begin(workdir, task, key, imported, mesh, num_steps: int) -> tuple[Any, int]:
     """Returns (state, step) on every device of the mesh: the newest sound checkpoint's, or a new one at step 0.
 
-    ConfigError where the checkpoint lies beyond `num_steps`, RunError where the disk cannot hold the checkpoints to come.
+    ConfigError where the checkpoint lies beyond `num_steps`, RunError where the disk cannot hold the checkpoints to come, and where
+    the processes of a run find different steps.
     """
+    if devices.primary():
+        checkpoints.sweep(workdir)
     state, step = checkpoints.restore_newest(workdir, jax.eval_shape(lambda key: task.init(key, None), key))
+    found = devices.of_all_processes(step)
+    if len(set(found)) > 1:
+        raise RunError(
+            f"--workdir={workdir}: the processes found checkpoints of the steps {', '.join(map(str, found))}.\n"
+            "Give all of them one folder on a disk that they share."
+        )
     if step > num_steps:
         raise ConfigError(
             f"config.train.num_steps={num_steps}, but {workdir} has come to step {step}.\n"

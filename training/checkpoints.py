@@ -45,6 +45,12 @@ def steps(workdir) -> list[int]:
     return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit()) if folder.is_dir() else []
 
 
+def sweep(workdir) -> None:
+    """Deletes what a process that was killed while it saved has left half-written."""
+    for path in (pathlib.Path(workdir) / "checkpoints").glob("writing.*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def check_space(workdir, state) -> None:
     """Raises RunError when the disk cannot hold the checkpoints a run keeps and one being written."""
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
@@ -198,7 +204,7 @@ def restore_newest(workdir, like, note=print):
             note(f"{error} Trying the one before.")
             damaged.append(step)
             continue
-        for bad in damaged:
+        for bad in damaged if jax.process_index() == 0 else ():
             shutil.rmtree(folder / f"damaged.{bad}", ignore_errors=True)
             os.replace(folder / str(bad), folder / f"damaged.{bad}")
         return state, step

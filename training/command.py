@@ -161,8 +161,15 @@ def explain(error: Exception, debug: bool = False) -> int:
     text = str(error)
     if isinstance(error, OSError) and error.strerror:  # the machine's refusal, wherever it was met
         told, text = True, f"{error.filename or 'the disk'}: {error.strerror}."
+    if not told and type(error).__name__ == "JaxRuntimeError" and _is_one_of_several():
+        told, text = True, f"Another process of this run has ended or cannot be reached; see what it says.\n({text.splitlines()[0][:200]})"
     if debug or not told:
         traceback.print_exception(error)
     if told:
         print("\n".join(text.splitlines()[:5]), file=sys.stderr)
     return getattr(error, "exit_code", 1)
+
+
+def _is_one_of_several() -> bool:
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.process_count() > 1

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -26,12 +27,18 @@ def join() -> None:
         if text is not None and not text.isdigit():
             raise ConfigError(f"JAX_{name.upper()}={text}: a whole number from 0 on.")
         numbers[name] = None if text is None else int(text)
+    where = os.environ.get("JAX_COORDINATOR_ADDRESS", "the address the launcher gives")
+    print(f"Waiting for all processes of the run at {where}.", flush=True)
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}  # joining blocks in C++
     try:
         jax.distributed.initialize(**numbers)
     except (ValueError, TypeError, RuntimeError) as error:
         raise ConfigError(
             f"--distributed: {str(error).splitlines()[0]}\nSet JAX_COORDINATOR_ADDRESS=HOST:PORT, JAX_NUM_PROCESSES and JAX_PROCESS_ID."
         ) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def primary() -> bool:
@@ -44,10 +51,17 @@ def any_process(flag: bool) -> bool:
     return flag if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
+def of_all_processes(value: int) -> list[int]:
+    """Returns the value of every process; all of them must ask."""
+    return [value] if jax.process_count() == 1 else [int(found) for found in multihost_utils.process_allgather(np.array(value))]
+
+
 def make_mesh(batch_size: int, devices=None) -> jax.sharding.Mesh:
     """Returns the mesh over all visible devices; ConfigError where they do not divide the batch."""
     devices = jax.devices() if devices is None else devices
-    if batch_size < 1 or batch_size % len(devices):
+    if batch_size < 1:
+        raise ConfigError(f"config.train.batch_size={batch_size}: 2 or more.")
+    if batch_size % len(devices):
         raise ConfigError(
             f"config.train.batch_size={batch_size} cannot be split over {len(devices)} devices.\n"
             f"Use a multiple of {len(devices)}, or hide devices (CUDA_VISIBLE_DEVICES)."

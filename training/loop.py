@@ -232,7 +232,7 @@ def _report(run: Run, progress: Progress, facts: dict[str, str]) -> pathlib.Path
     config = run.config
     headline = {"config": config.name, "source": config.data.source, "devices": devices.describe(), "commit": workdirs.commit()}
     headline |= {"batch": str(config.train.batch_size), **facts}
-    plain = workdirs.plain_evaluation(progress.evaluation) if progress.evaluation else None
+    plain = workdirs.plain_evaluation(progress.evaluation) if progress.evaluation else workdirs.read_evaluation(run.workdir)
     return report.write_report(run.workdir, title=config.name, facts=headline, evaluation=plain)
 
 

@@ -8,6 +8,8 @@ import dataclasses
 import signal
 import sys
 
+_RETRY_SECONDS = 0.02
+
 
 @dataclasses.dataclass
 class Stop:
@@ -26,16 +28,31 @@ def stop_flag():
     stop = Stop()
 
     def handle(number, frame):
-        del frame
         again, stop.signal = stop.signal is not None, number
         if not stop.gentle or (again and number == signal.SIGINT):
-            raise KeyboardInterrupt
-        if not again:
+            interrupt(number, frame)
+        elif not again:
             print("Stopping after this step; Ctrl-C again stops at once.", file=sys.stderr, flush=True)
 
-    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    def interrupt(number, frame):
+        if not _swallows(frame):
+            raise KeyboardInterrupt
+        signal.setitimer(signal.ITIMER_REAL, _RETRY_SECONDS)
+
+    handlers = {signal.SIGINT: handle, signal.SIGTERM: handle, signal.SIGALRM: interrupt}
+    old = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield stop
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+def _swallows(frame) -> bool:
+    """Whether an exception raised here would be lost, in a callback of the garbage collector, or would break an import half way."""
+    while frame is not None:
+        if frame.f_code.co_name == "_xla_gc_callback" or frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False

@@ -5,6 +5,7 @@ import io
 import json
 import pathlib
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -24,7 +25,8 @@ def read(source: str) -> tuple[dict[str, np.ndarray], dict]:
     path = pathlib.Path(source)
     if path.is_file():
         return _of_file(path)
-    place, which = source.rsplit("@", 1) if "@" in path.name else (source, "last")
+    named = "@" in path.name and not path.is_dir()
+    place, which = source.rsplit("@", 1) if named else (source, "last")
     if not pathlib.Path(place).is_dir():
         raise ConfigError(f"config.init_from={source}: neither a workdir nor a file of weights.")
     step = checkpoints.choose(place, which, f"config.init_from={place}@")
@@ -46,7 +48,19 @@ def _of_file(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict]:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         scans = json.loads(arrays.pop(SCANS).tobytes())
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, NotImplementedError) as error:
+        if not all(isinstance(scan[name], str) for scan in scans for name in ("sha256", "split")):
+            raise ValueError("its list of scans is no such list")
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+    ) as error:
         raise RunError(
             f"config.init_from={path}: no file of weights ({str(error).splitlines()[0] if str(error) else type(error).__name__}).\n"
             "python -m tools.export_weights --workdir=W --output=FILE.npz writes one."

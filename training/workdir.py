@@ -157,6 +157,12 @@ def plain_evaluation(evaluation) -> dict:
     }
 
 
+def read_evaluation(workdir) -> dict | None:
+    """Returns what `write_evaluation` wrote, None where nothing has been scored yet."""
+    path = pathlib.Path(workdir) / "evaluation.json"
+    return read_object(path) if path.exists() else None
+
+
 def write_evaluation(workdir, step: int, evaluation) -> None:
     """Writes evaluation.json: the step, protocol, scalars and tables of one evaluation."""
     write_json(pathlib.Path(workdir) / "evaluation.json", {"step": step, **plain_evaluation(evaluation)})

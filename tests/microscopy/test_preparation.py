@@ -192,8 +192,10 @@ def test_kinds_are_compared_over_all_splits(monkeypatch):
         monkeypatch.setattr(preparation, "load_scans", lambda data: ([*scans, deep], []))
         config = config_of("x", held_out=0.4)
         config.seed = seed
-        with pytest.raises(DataError, match="deep.tif is uint16"):
-            preparation.prepare(config)
+        prepared = preparation.prepare(config)
+        assert prepared.refused == [Refused("deep.tif", "is stored as uint16, other scans as uint8", misfit=True)]
+    monkeypatch.setattr(preparation, "load_scans", lambda data: (scans + [dataclasses.replace(deep, id=f"deep{i}") for i in range(9)], []))
+    assert len(preparation.prepare(config).facts) == 9  # of two equal halves the first type by name, the others are told
 
 
 def test_messages_tell_the_area_in_nm_where_it_is_known(monkeypatch):

@@ -33,7 +33,7 @@ def test_true_masks_give_the_pixels_of_every_particle(tmp_path, capsys):
             assert float(mine[label]["area_nm2"]) == pytest.approx(area * np.prod(scan.nm_per_pixel))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"simulated_000: {sum(row['scan'] == 'simulated_000' for row in rows)} particles, median diameter ")
-    assert "nm, coverage" in lines[0] and "a um2" in lines[0] and lines[-1].startswith(f"{len(rows)} particles of 2 scans: ")
+    assert "nm, coverage" in lines[0] and "per um2" in lines[0] and lines[-1].startswith(f"{len(rows)} particles of 2 scans: ")
 
 
 def test_found_particles_are_near_the_true_ones_and_are_drawn(tmp_path):

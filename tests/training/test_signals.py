@@ -1,7 +1,11 @@
 """Signals: at once where nothing is lost; else a first asks, a second Ctrl-C interrupts; and the old handlers come back."""
 
+import gc
+import importlib
 import os
 import signal
+import sys
+import time
 
 import pytest
 
@@ -63,3 +67,30 @@ def test_the_handlers_come_back_after_an_error_and_flags_are_separate():
             inner.gentle = True
             os.kill(os.getpid(), signal.SIGTERM)
         assert inner.signal == signal.SIGTERM and outer.signal is None
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_in_a_collector_callback_or_an_import_is_raised_after_it(number, tmp_path, monkeypatch):
+    def _xla_gc_callback(phase, info):
+        if phase == "stop" and not sent:
+            sent.append(number)
+            os.kill(os.getpid(), number)
+
+    sent = []
+    with pytest.raises(KeyboardInterrupt), stop_flag() as stop:
+        gc.callbacks.append(_xla_gc_callback)
+        try:
+            gc.collect()
+        finally:
+            gc.callbacks.remove(_xla_gc_callback)
+        assert sent == [number]
+        time.sleep(5)
+        pytest.fail("the signal was lost")
+    assert stop.signal == number
+    (tmp_path / "imported_by_a_test.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\nwhole = True\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(KeyboardInterrupt), stop_flag():
+        assert importlib.import_module("imported_by_a_test").whole
+        time.sleep(5)
+        pytest.fail("the signal was lost")
+    del sys.modules["imported_by_a_test"]

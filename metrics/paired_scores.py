@@ -1,0 +1,83 @@
+"""Scores of pairs of images: fidelity (psnr, ssim) and masks (iou ... pq), averaged over pairs or over all pixels."""
+
+import math
+
+import numpy as np
+
+from metrics import image, overlap
+from microscopy.masks import as_ids, as_instances
+from microscopy.scan import DataError
+
+NAMES = ("psnr", "ssim", "iou", "dice", "percent", "module", "squaring", "v_rand", "v_info", "ap50", "pq")
+_POOLED = {"iou": overlap.iou, "dice": overlap.dice, "percent": overlap.percent}
+
+
+def score(names: tuple[str, ...], pairs: list[tuple[str, np.ndarray, np.ndarray]]) -> dict[str, dict]:
+    """Returns name -> `value`, `std` over pairs, `n` pairs, `protocol`, of (stem, truth, other) as `image_sets.read_pairs` gives them.
+
+    A value that is not finite, as the PSNR of equal images, is None.
+
+    psnr and ssim give `_y` and `_rgb`. iou, dice and percent are of the counts of all pixels of all pairs, their std over the
+    pairs' own; ap50 and pq are of the objects of all pairs. A mask whose only value besides 0 is 1, 255 or 65535 is
+    binary, its regions are the objects; other whole numbers are instances, all above 0 foreground. Raises DataError naming the pair.
+    """
+    found: dict[str, list] = {}
+    for stem, truth, other in pairs:
+        try:
+            for name in names:
+                _one(name, truth, other, found)
+        except DataError as error:
+            raise DataError(f"{stem}: {error}") from None
+    return {name: _summary(name, values) for name, values in found.items()}
+
+
+def _one(name: str, truth: np.ndarray, other: np.ndarray, found: dict[str, list]) -> None:
+    if name in ("psnr", "ssim"):
+        for key, value in image.scores(other, truth).items():
+            if key.startswith(name):
+                found.setdefault(key, []).append(value)
+        return
+    first, second = _instances(other), _instances(truth)
+    if name in _POOLED:
+        value = overlap.counts(first > 0, second > 0)
+    elif name in ("module", "squaring"):
+        value = getattr(overlap, name)(first > 0, second > 0)
+    elif name in ("v_rand", "v_info"):
+        value = overlap.partition_scores(first, second)[name]
+    else:
+        value = overlap.object_counts(first, second)
+    found.setdefault(name, []).append(value)
+
+
+def _instances(mask: np.ndarray) -> np.ndarray:
+    return as_instances(as_ids(mask))
+
+
+def _summary(name: str, values: list) -> dict:
+    if name in _POOLED:
+        single, pooled = [_POOLED[name](value) for value in values], _POOLED[name](sum(values))
+    elif name in ("ap50", "pq"):
+        of = overlap.average_precision if name == "ap50" else lambda objects: overlap.panoptic_quality(objects)["pq"]
+        single, pooled = [of(value) for value in values], of(sum(values))
+    else:
+        single, pooled = values, float(np.mean(values))
+    known = len(single) > 1 and np.isfinite(single).all()
+    std = float(np.std(single, ddof=1)) if known else None
+    return {"value": pooled if math.isfinite(pooled) else None, "std": std, "n": len(values), "protocol": _PROTOCOLS[name]}
+
+
+_PROTOCOLS = {
+    "psnr_y": "dB, luma of Rec. 601 (grey as it is), 4 px cut, mean over pairs",
+    "psnr_rgb": "dB, all channels, 4 px cut, mean over pairs",
+    "ssim_y": "Gaussian window 11, sigma 1.5, luma, 4 px cut, mean over pairs",
+    "ssim_rgb": "Gaussian window 11, sigma 1.5, mean of channels, 4 px cut, mean over pairs",
+    "iou": "foreground pixels of all pairs together",
+    "dice": "foreground pixels of all pairs together",
+    "percent": "pixels of all pairs together",
+    "module": "mean |difference| of +-1 maps",
+    "squaring": "mean squared difference of +-1 maps",
+    "v_rand": "foreground-restricted, borders thinned (ISBI 2012), mean over pairs",
+    "v_info": "foreground-restricted, borders thinned (ISBI 2012), mean over pairs",
+    "ap50": "TP / (TP + FP + FN) at IoU above 0.5, objects of all pairs together",
+    "pq": "panoptic quality at IoU above 0.5, objects of all pairs together",
+}
