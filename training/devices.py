@@ -59,9 +59,7 @@ def of_all_processes(value: int) -> list[int]:
 def make_mesh(batch_size: int, devices=None) -> jax.sharding.Mesh:
     """Returns the mesh over all visible devices; ConfigError where they do not divide the batch."""
     devices = jax.devices() if devices is None else devices
-    if batch_size < 1:
-        raise ConfigError(f"config.train.batch_size={batch_size}: 2 or more.")
-    if batch_size % len(devices):
+    if batch_size < 1 or batch_size % len(devices):
         raise ConfigError(
             f"config.train.batch_size={batch_size} cannot be split over {len(devices)} devices.\n"
             f"Use a multiple of {len(devices)}, or hide devices (CUDA_VISIBLE_DEVICES)."

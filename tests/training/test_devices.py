@@ -34,7 +34,7 @@ def setup():
 
 @pytest.mark.parametrize("batch_size", [0, -2, 1, 7, 63])
 def test_a_batch_the_devices_do_not_divide_is_refused_with_both_numbers(batch_size):
-    with pytest.raises(ConfigError, match=f"config.train.batch_size={batch_size}(: 2 or more| cannot be split over 2 devices)") as error:
+    with pytest.raises(ConfigError, match=f"config.train.batch_size={batch_size} cannot be split over 2 devices") as error:
         devices.make_mesh(batch_size)
     assert len(str(error.value).splitlines()) <= 5 and "multiple of 2" in str(error.value)
 

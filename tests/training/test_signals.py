@@ -87,10 +87,11 @@ def test_a_signal_in_a_collector_callback_or_an_import_is_raised_after_it(number
         time.sleep(5)
         pytest.fail("the signal was lost")
     assert stop.signal == number
-    (tmp_path / "imported_by_a_test.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\nwhole = True\n")
+    module = tmp_path / "imported_by_a_test.py"
+    module.write_text(f"import os\nos.kill(os.getpid(), {int(number)})\nwhole = True\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(KeyboardInterrupt), stop_flag():
-        assert importlib.import_module("imported_by_a_test").whole
+        assert importlib.import_module(module.stem).whole
         time.sleep(5)
         pytest.fail("the signal was lost")
-    del sys.modules["imported_by_a_test"]
+    del sys.modules[module.stem]
