@@ -25,7 +25,8 @@ def evaluate(images: np.ndarray, data: Data, judge: Callable) -> Evaluation:
     scalars = {"evaluation/generated_images": float(len(images)), f"evaluation/{reference}_crops": float(len(real[reference]))}
     scalars.update(accuracies(real, images, judge))
     scalars.update(diversities(images, real[reference]))
-    scalars.update(spectral_distances(luma(real["train"]), luma(real[reference]), luma(images)))
+    grey = {split: luma(batch) for split, batch in real.items() if len(batch)}
+    scalars.update(spectral_distances(grey["train"], grey[reference], luma(images)))
     rows = []
     for name, batch in (("generated", images), (reference, real[reference])):
         found = particles_per_image(luma(batch))
@@ -43,16 +44,16 @@ def evaluate(images: np.ndarray, data: Data, judge: Callable) -> Evaluation:
 def spectral_distances(train: np.ndarray, reference: np.ndarray, images: np.ndarray) -> dict[str, float]:
     """Returns the log-PSD distance of images (n, h, w) to the reference crops, with what it is to be read against.
 
-    `floor` is that of training crops, `blurred_noise` that of Gaussian-blurred white noise of the reference's mean and
-    standard deviation, at the best of four blurs (1, 2, 3, 4 px): what an image of the right graininess without any
-    particle in it would get.
+    `floor` is that of training crops (left out where these are the reference themselves), `blurred_noise` that of
+    Gaussian-blurred white noise of the reference's mean and standard deviation, at the best of four blurs (1, 2, 3, 4 px): what
+    an image of the right graininess without any particle in it would get.
     """
     noise = np.random.default_rng(0).normal(size=reference.shape)
     blurred = [scipy.ndimage.gaussian_filter(noise, (0, sigma, sigma), mode="wrap") for sigma in (1, 2, 3, 4)]
     matched = [reference.mean() + field * (reference.std() / field.std()) for field in blurred]
     return {
         "surface/log_psd_distance": surface.log_psd_distance(reference, images),
-        "surface/log_psd_distance_floor": surface.log_psd_distance(reference, train),
+        **({} if reference is train else {"surface/log_psd_distance_floor": surface.log_psd_distance(reference, train)}),
         "surface/log_psd_distance_blurred_noise": min(surface.log_psd_distance(reference, field) for field in matched),
     }
 

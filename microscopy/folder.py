@@ -46,7 +46,8 @@ def read_folder(
     inside the folder, inside a class folder, then beside the folder; "" reads none. Masks are read by `read_mask` and
     become int32 instance maps by `as_instances`: numbered ones stay as stored, binary ones are split into connected regions.
     `margins` (top, right, bottom, left, px) are cut from image and mask (info bars). `nm_per_pixel`: one number or (y, x).
-    `select`: a text file with one id or stem a line (empty lines and those that start with # are passed over); only these are read.
+    `select`: a text file with one id, stem or file name a line (empty lines and those that start with # are passed over): only
+    these are read.
     `channel` is the one taken from an instrument's file, by `channels.choose`; heights come in nm. `nm_per_pixel` is the file's where
     none is given. Lines of an unfinished scan are cut off and noted. Instrument's files of one stem have their whole
     names as ids and the stem as group. Scans have the SHA-256 of the file's bytes; photographs have the unit "grey".
@@ -209,8 +210,9 @@ def _selected(images: dict[str, list[pathlib.Path]], select: str | os.PathLike) 
     if not names:
         raise DataError(f"{select}: selects nothing; write one image id a line")
     by_stem = {}
-    for id in images:
-        by_stem.setdefault(id.split("/")[-1], []).append(id)
+    for id, files in images.items():
+        for name in {id.split("/")[-1], *(file.name for file in files)}:
+            by_stem.setdefault(name, []).append(id)
     wanted = [name if name in images else _only_id(name, by_stem.get(name, []), images, select) for name in names]
     return {id: images[id] for id in wanted}
 

@@ -14,9 +14,9 @@ _WORDS = {"nm": "heights in nm", "grey": "grey levels without a unit"}
 
 
 def of_other_kinds(scans: list[Scan]) -> dict[str, str]:
-    """Returns the scans of another unit than most (heights before others), of another stored type, or that alone state no scale."""
+    """Returns the scans of another unit than most (of equally many, heights stay), of another stored type, or that alone state no scale."""
     counts = Counter(scan.unit for scan in scans)
-    main = "nm" if "nm" in counts else max(sorted(counts), key=counts.get)
+    main = max(sorted(counts), key=lambda unit: (counts[unit], unit == "nm"))
     ours, found = _WORDS.get(main, f"values in {main}"), {}
     for scan in scans:
         if scan.unit != main:

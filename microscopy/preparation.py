@@ -84,10 +84,7 @@ def prepare(config) -> Prepared:
             levelled.append(done)
     _check_some(levelled, refused, data)
     normalisation.check_alike(levelled)
-    splits = normalisation.split(levelled, config.seed, data.held_out, data.test)
-    levelled, refused = _on_one_scale(levelled, splits, facts, refused, data)
-    _check_some(levelled, refused, data)
-    splits = normalisation.split(levelled, config.seed, data.held_out, data.test)  # again: without those left out each has its share
+    splits, refused = _split(levelled, facts, refused, config)
     scans = [scan for part in splits.values() for scan in part]
     crop = crop_size(scans, data)
     value_map = normalisation.fit(splits["train"])
@@ -132,6 +129,19 @@ def _of_one_kind(scans: list[Scan], refused: list[Refused], data) -> tuple[list[
     if data.resample_nm and not any(scan.nm_per_pixel for scan in scans):
         raise FieldError(f"config.data.resample_nm={data.resample_nm}: no scan states its nm per pixel; give config.data.nm_per_pixel too.")
     return scans, refused
+
+
+def _split(scans: list[Scan], facts: dict[str, dict], refused: list[Refused], config) -> tuple[dict[str, list[Scan]], list[Refused]]:
+    """(splits at the scale of the training scans, refused): split anew, and measured anew, until none has to be left out."""
+    data = config.data
+    while True:
+        splits = normalisation.split(scans, config.seed, data.held_out, data.test)
+        scaled, refused = _on_one_scale(scans, splits, facts, refused, data)
+        _check_some(scaled, refused, data)
+        if len(scaled) == len(scans):
+            return normalisation.split(scaled, config.seed, data.held_out, data.test), refused
+        kept = {scan.id for scan in scaled}
+        scans = [scan for scan in scans if scan.id in kept]
 
 
 def _without(reasons: Mapping[str, str], scans: list[Scan], refused: list[Refused]) -> tuple[list[Scan], list[Refused]]:

@@ -53,9 +53,13 @@ def _run(values, stop) -> None:
     _written(particle_table.write_table, output / "particles.csv", _same_columns(tables))
     _written(particle_table.write_table, output / "scans.csv", _same_columns(sets))
     for row in sets:
-        size = f"{row['median_diameter_nm']:.4g} nm" if "median_diameter_nm" in row else f"{row['median_diameter']:.4g} px"
+        unit = "_nm" if "median_diameter_nm" in row else ""
+        size = f"{row[f'median_diameter{unit}']:.4g} {'nm' if unit else 'px'}" if row["whole"] else "of none: all are cut by the border"
         density = f", {row['density_per_um2']:.4g} per um2" if "density_per_um2" in row else ""
         print(f"{row['scan']}: {row['particles']} particles, median diameter {size}, coverage {row['coverage']:.3f}{density}")
+    doubtful = [row["scan"] for row in sets if row["coverage"] > 0.5 or not row["whole"]]
+    if doubtful:
+        print(f"warning: {', '.join(doubtful[:5])}: half the frame or more, or nothing whole: perhaps no particles; look at outlines/.")
     print(f"{len(tables)} particles of {len(scans)} scans: {output / 'particles.csv'}, scans.csv and outlines/.")
 
 

@@ -30,6 +30,8 @@ def introduce(config, prepared) -> None:
         print(f"refused: {refused.file}: {refused.reason}")
     if prepared.refused[5:]:
         print(f"refused: {len(prepared.refused) - 5} more; --mode=inspect lists all.")
+    if not prepared.splits["held_out"]:
+        print("warning: no scan is held out, so scores are against the training scans; three scans or groups at least are needed.")
     for text in inspection.warnings(prepared):
         print(f"warning: {text}")
 

@@ -148,11 +148,20 @@ def _check_fields(config: ml_collections.ConfigDict, argv: list[str]) -> None:
             if field not in known:
                 near = difflib.get_close_matches(field, known, 1)
                 listed = f"It has {', '.join(known)}." if known else "It is a value itself."
-                hint = f"Did you mean --{path}.{near[0]}?" if near else listed
+                deeper = [] if near else _fields_called(config, field)
+                near = near and f"{path}.{near[0]}" or (deeper[0] if deeper else "")
+                hint = f"Did you mean --{near}?" if near else listed
                 raise ConfigError(f"{path} has no field {field!r}. {hint}")
             section, path = section[field], f"{path}.{field}"
             if index:
                 raise ConfigError(f"{path}[{index[:-1]}]: write the whole value, --{path}=...")
+
+
+def _fields_called(section: ml_collections.ConfigDict, name: str, path: str = "config") -> list[str]:
+    """The dotted names of all fields called `name`, wherever they are."""
+    found = [f"{path}.{name}"] if name in section else []
+    inner = [(field, value) for field, value in section.items() if isinstance(value, ml_collections.ConfigDict)]
+    return found + [text for field, value in inner for text in _fields_called(value, name, f"{path}.{field}")]
 
 
 def explain(error: Exception, debug: bool = False) -> int:

@@ -214,6 +214,7 @@ def _finish(run: Run, progress: Progress) -> dict:
         progress.saved = step
     if interrupted:
         status = run.log.status("interrupted", step, checkpoint=progress.saved)
+        print(f"Interrupted at step {step:,} of {num_steps:,}{', saved' if step else ', nothing to save'}; the same command goes on.")
         _report(run, progress, {"state": "interrupted; the same command goes on", "step": f"{step:,} of {num_steps:,}"})
         return status
     if progress.scored != step:

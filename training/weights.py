@@ -61,8 +61,9 @@ def _of_file(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict]:
         zlib.error,
         NotImplementedError,
     ) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RunError(
-            f"config.init_from={path}: no file of weights ({str(error).splitlines()[0] if str(error) else type(error).__name__}).\n"
+            f"config.init_from={path}: no file of weights ({'not an .npz file' if 'pickle' in reason else reason}).\n"
             "python -m tools.export_weights --workdir=W --output=FILE.npz writes one."
         ) from error
     return arrays, lineage.of_weights(str(path), None, hashlib.sha256(path.read_bytes()).hexdigest(), scans)
