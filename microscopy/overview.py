@@ -20,7 +20,11 @@ _MOST_SPECTRA = 200
 
 
 def scans_picture(prepared: Prepared) -> np.ndarray:
-    """Returns uint8 RGB: up to 60 levelled scans on the grey scale of training, each with name, split, size and a scale bar in nm."""
+    """Returns uint8 RGB: up to 60 levelled scans, each with name, split, size and a scale bar in nm.
+
+    Grey levels are shown as training sees them. Heights and other signals have black and white at their own 0.5 and 99.5
+    percentiles, whose distance stands in the caption: on one scale for all, the flatter scans would show nothing.
+    """
     shown = [(scan, split) for split, part in prepared.splits.items() for scan in part]
     if len(shown) > MOST_SHOWN:
         shown = [shown[i] for i in np.linspace(0, len(shown) - 1, MOST_SHOWN).astype(int)]
@@ -30,7 +34,7 @@ def scans_picture(prepared: Prepared) -> np.ndarray:
 
 def _tile(scan: Scan, split: str, prepared: Prepared) -> np.ndarray:
     tile = np.full((_TILE + _CAPTION, _TILE, 3), 255, np.uint8)
-    image = pictures.to_uint8(prepared.value_map.to_unit(scan.pixels))
+    image, contrast = _shown(scan, prepared)
     ratio = _TILE / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * ratio)), max(1, round(image.shape[0] * ratio)))
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if ratio < 1 else cv2.INTER_NEAREST)
@@ -40,8 +44,16 @@ def _tile(scan: Scan, split: str, prepared: Prepared) -> np.ndarray:
     tile[: size[1], : size[0]] = image
     area = size_text(scan).rpartition(", ")[2]
     plots.write(tile, 2, _TILE + 14, _fitted(name(scan.id, scan.file)), scale=0.42)
-    plots.write(tile, 2, _TILE + 30, _fitted(f"{split}, {area}"), colour=plots.GREY, scale=0.42)
+    plots.write(tile, 2, _TILE + 30, _fitted(f"{split}, {area}{contrast}"), colour=plots.GREY, scale=0.42)
     return tile
+
+
+def _shown(scan: Scan, prepared: Prepared) -> tuple[np.ndarray, str]:
+    if scan.unit == "grey":
+        return pictures.to_uint8(prepared.value_map.to_unit(scan.pixels)), ""
+    low, high = (float(value) for value in np.percentile(scan.pixels, (0.5, 99.5)))
+    spread = max(high - low, np.finfo(np.float32).tiny)
+    return pictures.to_uint8((scan.pixels.astype(np.float64) - low) * (2.0 / spread) - 1.0), f", {high - low:.3g} {scan.unit}"
 
 
 def _fitted(text: str) -> str:

@@ -49,6 +49,14 @@ def test_a_scale_bar_is_as_long_as_it_says(monkeypatch, channels):
     assert len(bar) == 81 and (np.diff(bar) == 1).all()  # 20 nm of 50 nm on 200 px, both ends drawn
 
 
+def test_heights_are_shown_at_their_own_contrast_so_that_a_flat_scan_shows_its_structure(monkeypatch):
+    texture = np.random.default_rng(0).normal(size=(100, 100)).astype(np.float32)
+    scans = [Scan(str(i), texture * size, str(i), unit="nm", nm_per_pixel=(0.5, 0.5)) for i, size in enumerate((0.01, 1.0, 100.0))]
+    picture = overview.scans_picture(prepared_of(monkeypatch, scans))
+    tiles = [picture[:150, index * 202 : index * 202 + 200].astype(int) for index in range(3)]
+    assert tiles[0].std() > 40 and all(np.abs(tile - tiles[0]).max() <= 1 for tile in tiles[1:])
+
+
 def test_of_many_scans_sixty_are_shown(monkeypatch):
     picture = overview.scans_picture(prepared_of(monkeypatch, [scan_of(index, (24, 24)) for index in range(70)]))
     assert picture.shape == (6 * 238 - 2, 10 * 202 - 2, 3)
