@@ -12,6 +12,7 @@ import math
 import pickletools
 import struct
 import zipfile
+import zlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -35,7 +36,7 @@ _VALUES = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "S
 _BUILDING = ("PROTO", "FRAME", "STOP", "MARK", "EMPTY_TUPLE", "EMPTY_LIST", "EMPTY_DICT", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3")
 _FILLING = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET")
 _ADMITTED = {*_PLAIN, *_VALUES, *_BUILDING, *_FILLING, "GLOBAL", "REDUCE", "BUILD", "BINPERSID"}
-_MALFORMED = (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError, struct.error)
+_MALFORMED = (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError, struct.error, zlib.error)
 
 
 class _Name(str):

@@ -8,6 +8,7 @@ import os
 import pathlib
 import urllib.request
 import zipfile
+import zlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -123,7 +124,7 @@ def _read_npz(content: bytes) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, SyntaxError) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, SyntaxError) as error:
         raise DataError("is a damaged .npz file; copy it again") from error
 
 

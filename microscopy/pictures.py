@@ -1,4 +1,4 @@
-"""Pictures for people: tiled, scaled to 8 bit, enlarged and stored as PNG. Colours are RGB everywhere."""
+"""Pictures for people: tiled, scaled to 8 bit and stored as PNG. Colours are RGB everywhere."""
 
 import math
 import os
@@ -47,13 +47,6 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
         top, left = index // columns * down, index % columns * right
         picture[top : top + height, left : left + width] = image
     return picture
-
-
-def enlarge(picture: np.ndarray, factor: int) -> np.ndarray:
-    """Returns `picture` (h, w, ...) with every pixel as a block of `factor` x `factor`, dtype kept; no new grey levels."""
-    if factor < 1 or factor != int(factor):
-        raise DataError(f"a picture is enlarged by a whole factor of 1 or more, not {factor}")
-    return np.asarray(picture).repeat(int(factor), axis=0).repeat(int(factor), axis=1)
 
 
 def encode_png(picture: np.ndarray) -> bytes:

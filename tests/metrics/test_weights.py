@@ -150,3 +150,20 @@ def test_the_cache_folder(monkeypatch, tmp_path):
     for value in ("", "relative"):
         monkeypatch.setenv("XDG_CACHE_HOME", value)
         assert weights.cached_file() == tmp_path / ".cache" / "scanforge" / weights.FILE
+
+
+def test_a_compressed_file_with_any_bit_flipped_is_refused_or_read_as_it_was(tmp_path):
+    path, wanted = tmp_path / "flipped.npz", np.random.default_rng(0).integers(0, 9, 4000).astype(np.float32)
+    np.savez_compressed(path, **{"Conv2d_1a_3x3/kernel": wanted})
+    whole, refused = path.read_bytes(), 0
+    for place in np.random.default_rng(1).integers(0, len(whole), 300):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        try:
+            with np.errstate(all="ignore"):
+                content = path.read_bytes()
+                arrays = weights._read_npz(content) if weights._holds_arrays(content) else {}
+        except DataError:
+            refused += 1
+            continue
+        assert all(np.array_equal(array, wanted) for array in arrays.values())
+    assert refused > 200

@@ -77,18 +77,6 @@ def test_grid_refuses_negative_columns():
         pictures.grid(np.zeros((2, 4, 4), np.uint8), -1)
 
 
-def test_enlarge_repeats_pixels():
-    picture = noise((3, 4, 3), np.uint8)
-    large = pictures.enlarge(picture, 3)
-    assert large.shape == (9, 12, 3)
-    for y in range(9):
-        for x in range(12):
-            np.testing.assert_array_equal(large[y, x], picture[y // 3, x // 3])
-    for factor in (0, 1.5):
-        with pytest.raises(DataError, match="whole factor"):
-            pictures.enlarge(picture, factor)
-
-
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("tail", [(), (1,), (3,)])
 def test_png_round_trip_is_bit_exact_and_rgb(dtype, tail, tmp_path):
