@@ -17,6 +17,7 @@ import numpy as np
 
 from microscopy import atomic, inspection, native, overview, pictures, reduction
 from microscopy.preparation import Prepared, prepare
+from microscopy.preparation import with_held_out as with_held_out
 from microscopy.scan import DataError, Scan
 from training.task import Batch, Data
 
@@ -186,7 +187,7 @@ def make_data(config, prepared: Prepared) -> Data:
             batch = jitted(held, jax.random.fold_in(key, start))
             yield {**batch, "valid": jnp.arange(start, start + batch_size) < num}
 
-    return Data(arrays, sample, refresh, batches)
+    return Data(arrays, sample, refresh, batches, prepared.value_map)
 
 
 def _subset(scans: list[Scan], window: int, seed: list[int]) -> list[Scan]:

@@ -32,7 +32,10 @@ def define(argv: list[str]) -> flags.FlagValues:
     values = command.new_flags(argv)
     flags.DEFINE_enum("mode", "train", MODES, f"What to do: {', '.join(MODES)}.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, log, samples, report.", flag_values=values)
-    flags.DEFINE_string("checkpoint", "last", "generate, evaluate: last or a step.", flag_values=values)
+    flags.DEFINE_string("checkpoint", "last", "generate, evaluate: last, best (by held-out scans) or a step.", flag_values=values)
+    flags.DEFINE_string("input", "", "evaluate: folder of scans to score against instead of the held-out ones.", flag_values=values)
+    flags.DEFINE_string("weights", "", "evaluate: Inception weights, a file or auto, instead of config.eval.weights.", flag_values=values)
+    flags.DEFINE_string("features", "", "evaluate: Inception layer, 2048, 768, 192 or 64.", flag_values=values)
     flags.DEFINE_integer("num_images", 64, "generate: how many.", flag_values=values)
     flags.DEFINE_integer("seed", 0, "generate: image i depends on (seed, i) alone.", flag_values=values)
     flags.DEFINE_string("output", None, "generate: folder the images are written to.", flag_values=values)
@@ -66,7 +69,10 @@ def dispatch(values: flags.FlagValues, stop) -> None:
         raise ConfigError(f"--mode={values.mode} takes the config of --workdir={values.workdir}; leave --config out.")
     config = workdir.read_config(values.workdir)
     if values.mode == "evaluate":
-        loop.print_scores(loop.evaluate(config, values.workdir, values.checkpoint))
+        changed = {name: values[name].value for name in ("weights", "features") if values[name].value}
+        with config.unlocked():
+            config.eval.update(changed)
+        loop.print_scores(loop.evaluate(config, values.workdir, values.checkpoint, values.input))
     else:
         request = Request(values.num_images, values.seed, values.output or "", values.format, values.checkpoint, stop)
         loop.method(config).generate(config, values.workdir, request)

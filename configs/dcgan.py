@@ -26,7 +26,7 @@ def config(name: str, size: int, base_filters: int, preset: str) -> ml_collectio
     c.name = f"configs/{name}.py"
     c.task = "gan.dcgan"
     c.seed = 0
-    c.init_from = ""  # workdir[@last|STEP] whose networks to begin with
+    c.init_from = ""  # workdir[@last|best|STEP], or a .npz of tools.export_weights, whose networks to begin with
     c.data = data(size)
     c.model = ml_collections.ConfigDict(
         {
@@ -60,7 +60,13 @@ def config(name: str, size: int, base_filters: int, preset: str) -> ml_collectio
             "augment": (),  # of colour, translation, cutout
         }
     )
-    c.eval = ml_collections.ConfigDict({"num_images": 256})
+    c.eval = ml_collections.ConfigDict(
+        {
+            "num_images": 256,
+            "weights": "cached",  # of Inception for FID and KID: a file, auto (downloads once), cached (if it is there), none
+            "features": "2048",  # 768, 192 and 64 are no FID or KID as published
+        }
+    )
     if preset not in PRESETS:
         raise ValueError(f"preset {preset!r}: choose cpu or tiny, or write no preset for the real thing")
     PRESETS[preset](c)
@@ -119,7 +125,7 @@ def tiny(c) -> None:
     c.train.update(
         {"batch_size": 8, "num_steps": 8, "steps_per_call": 2, "log_every": 2, "preview_every": 4, "save_every": 4, "eval_every": 8}
     )
-    c.eval.num_images = 16
+    c.eval.update({"num_images": 16, "weights": "none"})
 
 
 PRESETS = {"": full, "cpu": cpu, "tiny": tiny}

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gan import diffaugment, evaluation, losses
+from gan import diffaugment, evaluation, losses, scores
 from gan.networks import NUM_BLOCKS, Discriminator, Generator
 from microscopy.pictures import to_uint8
-from training import checkpoints, devices, generation
+from training import checkpoints, devices, generation, weights
 from training.errors import ConfigError
 from training.task import Net, Task
 
@@ -67,7 +67,7 @@ LIMITS = {
     "train.label_smoothing": (0.0, 0.5),
     "train.r1_weight": (0.0, 1e6),
     "train.ema_decay": (0.0, 0.999999),
-    "eval.num_images": (2, 100_000),
+    "eval.num_images": (4, 100_000),
 }
 """Smallest and largest value of every number in a DCGAN config."""
 
@@ -98,6 +98,7 @@ def make_task(config) -> Task:
     optimizers = [optax.adam(rate, b1=train.beta1, b2=train.beta2) for rate in (train.generator_rate, train.discriminator_rate)]
     make_images = make_inference(config)
     settle = make_settle(config)
+    inception_judge = scores.judge(config.eval)
 
     def init(key, imported):
         return _init(key, imported, config, generator, discriminator, optimizers)
@@ -113,7 +114,7 @@ def make_task(config) -> Task:
         noise = jax.random.normal(key, (-(-num // CHUNK) * CHUNK, model.latent_dim))
         chunks = [make_images(inference_params(state), state.generator.stats, noise[i : i + CHUNK]) for i in range(0, num, CHUNK)]
         images = np.concatenate([np.asarray(chunk) for chunk in chunks])[:num]
-        return evaluation.evaluate(images, held, lambda image: judge(state.discriminator, image))
+        return evaluation.evaluate(images, held, lambda image: judge(state.discriminator, image), inception_judge)
 
     @jax.jit
     def judge(net, image):
@@ -135,8 +136,8 @@ def _init(key, imported, config, generator, discriminator, optimizers) -> State:
     generator_params, discriminator_params = made["params"], judged["params"]
     if imported is not None:
         averaged = any(name.startswith("average/") for name in imported)  # the better images, where there is one
-        generator_params = checkpoints.take(imported, "average" if averaged else "generator/params", generator_params)
-        discriminator_params = checkpoints.take(imported, "discriminator/params", discriminator_params)
+        generator_params = weights.take(imported, "average" if averaged else "generator/params", generator_params)
+        discriminator_params = weights.take(imported, "discriminator/params", discriminator_params)
     return State(
         step=jnp.zeros((), jnp.int32),
         generator=Net(generator_params, made["batch_stats"], optimizers[0].init(generator_params)),
@@ -248,7 +249,7 @@ def generate(config, workdir, request) -> None:
 
     Image i depends on (seed, i) and the weights alone.
     """
-    task = make_task(config)
+    task = make_task(scores.without(config))
     state, step = checkpoints.restore_for_inference(workdir, task, request.checkpoint)
     make_images = make_inference(config)
 

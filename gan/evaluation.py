@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.ndimage
 
+from gan import scores
 from metrics import surface
 from microscopy import particles
 from training.task import Data, Evaluation
@@ -14,11 +15,11 @@ _CHUNK = 64
 _PAIRED = 1_000
 
 
-def evaluate(images: np.ndarray, data: Data, judge: Callable) -> Evaluation:
+def evaluate(images: np.ndarray, data: Data, judge: Callable, inception_judge: scores.Judge | None = None) -> Evaluation:
     """Returns scalars of generated images (n, h, w, c) in [-1, 1] against crops of training and held-out scans.
 
-    `judge(images) -> logits` is the discriminator. Surface statistics are against held-out crops, or training crops
-    where nothing is held out, as many as there are images at most; the table says how many.
+    `judge(images) -> logits` is the discriminator. Scores of the surface, and with an `inception_judge` FID and KID, are against
+    held-out crops, or training crops where nothing is held out, as many as there are images at most; the table says how many.
     """
     real = {split: gather(data, split, len(images)) for split in ("train", "held_out")}
     reference = "held_out" if len(real["held_out"]) else "train"
@@ -33,12 +34,15 @@ def evaluate(images: np.ndarray, data: Data, judge: Callable) -> Evaluation:
         scalars.update({f"particles/{key}_{'generated' if name == 'generated' else 'real'}": value for key, value in found.items()})
         rows.append({"images": name, "n": len(batch), **found})
     height, width = images.shape[1:3]
+    judged, tables, notes, score = scores.score(images, real[reference], data.value_map, inception_judge)
+    scalars.update(judged)
     against = f"{len(real[reference])} crops of {reference.replace('_', '-')} scans, {width} x {height} px"
     protocol = (
         f"{len(images)} generated images against {against}; log-PSD distance: RMS of log10 radial spectra; "
-        "diversity: mean pairwise RMS difference; particles: Otsu's threshold."
+        f"diversity: mean pairwise RMS difference; particles: Otsu's threshold; {notes}."
     )
-    return Evaluation(scalars, {"Particles by Otsu's threshold (count and coverage per image, diameter in px)": rows}, protocol=protocol)
+    tables = {"Particles by Otsu's threshold (count and coverage per image, diameter in px)": rows, **tables}
+    return Evaluation(scalars, tables, protocol=protocol, score=score)
 
 
 def spectral_distances(train: np.ndarray, reference: np.ndarray, images: np.ndarray) -> dict[str, float]:

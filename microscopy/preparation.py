@@ -97,6 +97,25 @@ def prepare(config) -> Prepared:
     return Prepared(splits, value_map, crop, refused, facts, class_names(scans), (data.height, data.width))
 
 
+def with_held_out(config, prepared: Prepared, place: str) -> Prepared:
+    """Returns `prepared` with the scans of the folder `place` instead of the held-out ones: levelled, scaled and mapped as those were.
+
+    Raises DataError where they are of another unit than the run's scans, or too small for its crop, and as `prepare`.
+    """
+    other = config.copy_and_resolve_references()
+    longer, map_nm = max(prepared.crop), prepared.value_map.nm_per_pixel
+    with other.unlocked():
+        other.data.update({"source": f"folder:{place}", "select": "", "masks": "", "group_by": "", "held_out": 0.0, "test": 0.0})
+        other.data.crop = longer
+        other.data.resample_nm = map_nm[1] * config.data.width / prepared.crop[1] if map_nm else 0.0
+    found = prepare(other)
+    if found.value_map.unit != prepared.value_map.unit or (found.value_map.nm_per_pixel is None) != (map_nm is None):
+        units = [f"{one.unit}{'' if one.nm_per_pixel else ' without nm per pixel'}" for one in (found.value_map, prepared.value_map)]
+        raise DataError(f"{place}: the scans hold {units[0]}, those of the run {units[1]}; they cannot be compared.")
+    splits = {**prepared.splits, "held_out": found.splits["train"]}
+    return dataclasses.replace(prepared, splits=splits, refused=found.refused)
+
+
 @contextlib.contextmanager
 def _listing(refused: list[Refused], scan: Scan, skip_bad: bool):
     """Within it a DataError of the scan is listed among the refused, with `skip_bad`; a wrong field is told in any case."""

@@ -16,7 +16,9 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+import cv2
 import jax
+import numpy as np
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -29,4 +31,15 @@ def real_data() -> pathlib.Path:
     folder = pathlib.Path(named) if named else ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         (pytest.fail if named else pytest.skip)(f"no public test sets at {folder}: see docs/data.md, or set SCANFORGE_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scans(tmp_path_factory) -> pathlib.Path:
+    """Returns a folder of five 8-bit pictures of smooth noise, 64 x 70 px; tests read it and leave it as it is."""
+    folder = tmp_path_factory.mktemp("scans")
+    for index in range(5):
+        noise = np.random.default_rng(index).normal(size=(70, 64)).astype(np.float32)
+        image = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+        cv2.imwrite(str(folder / f"scan{index}.png"), image)
     return folder

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from microscopy.normalisation import ValueMap
 from training import loop
 from training.errors import ConfigError
 from training.task import Data
@@ -77,7 +78,7 @@ def test_evaluation_is_named_finite_and_repeatable(name):
             batch = fake_batch(config) | {"valid": jnp.arange(8) + 8 * index < 14}
             yield batch | {"image": jnp.clip(batch["image"] + 0.1 * index + (split == "train"), -1, 1)}
 
-    data = Data({}, lambda arrays, key: fake_batch(config), lambda arrays, step: arrays, batches)
+    data = Data({}, lambda arrays, key: fake_batch(config), lambda arrays, step: arrays, batches, ValueMap(0.0, 255.0, "grey", (0.0, 0.0)))
     first, again = (task.evaluate(state, task.frozen, data, jax.random.key(3)) for _ in range(2))
     assert dict(first.scalars) == dict(again.scalars)
     assert all(np.isfinite(value) for value in first.scalars.values())

@@ -27,16 +27,6 @@ def in_the_root(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def scans(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scans")
-    for index in range(5):
-        noise = np.random.default_rng(index).normal(size=(70, 64)).astype(np.float32)
-        image = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
-        cv2.imwrite(str(folder / f"scan{index}.png"), image)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def trained(scans, tmp_path_factory):
     """A workdir that `main.py` trained for two steps."""
     workdir = tmp_path_factory.mktemp("trained")
@@ -193,7 +183,7 @@ def test_generate_writes_images_of_the_checkpoint_asked_for(trained, tmp_path, c
     for i in range(3):
         last, two = (np.load(tmp_path / name / f"generated_{i:06d}.npy") for name in ("last", "two"))
         assert last.shape == (32, 32) and np.array_equal(last, two)
-    wrong = {"--checkpoint=9": "choose last or one of 2", "--format=jpeg": "choose png, tiff, npy", "--output=": "--output=DIR is missing"}
+    wrong = {"--checkpoint=9": "last, best or one of 2", "--format=jpeg": "choose png, tiff, npy", "--output=": "--output=DIR is missing"}
     for word, match in wrong.items():
         assert run(*words, f"--output={tmp_path / 'other'}", word) == 2
         assert match in told(capsys)

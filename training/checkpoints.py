@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import pathlib
 import shutil
@@ -17,6 +18,7 @@ import orbax.checkpoint as ocp
 
 from microscopy.atomic import write_bytes
 from training.errors import ConfigError, RunError
+from training.task import Score
 
 MANIFEST = "manifest.json"
 KEEP = 2
@@ -52,19 +54,19 @@ def sweep(workdir) -> None:
 
 
 def check_space(workdir, state) -> None:
-    """Raises RunError when the disk cannot hold the checkpoints a run keeps and one being written."""
+    """Raises RunError when the disk cannot hold the checkpoints a run keeps (the last two, the best) and one being written."""
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     free = shutil.disk_usage(workdir).free
-    needed = (KEEP + 1) * size + 50_000_000
+    needed = (KEEP + 2) * size + 50_000_000
     if free < needed:
         raise RunError(
-            f"{workdir}: {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB needed for {KEEP + 1} checkpoints.\n"
+            f"{workdir}: {free / 1e6:.0f} MB free, {needed / 1e6:.0f} MB needed for {KEEP + 2} checkpoints.\n"
             "Free space or choose another --workdir."
         )
 
 
-def save(workdir, step: int, state) -> pathlib.Path:
-    """Returns checkpoints/STEP after the state stands there whole; all but the last two are then deleted.
+def save(workdir, step: int, state, score: Score | None = None) -> pathlib.Path:
+    """Returns checkpoints/STEP after the state stands there whole, with its score; all but the last two and the best are then deleted.
 
     Raises RunError where a leaf is NaN or infinite (nothing is written) and where the disk is full or refuses.
     """
@@ -76,7 +78,7 @@ def save(workdir, step: int, state) -> pathlib.Path:
         shutil.rmtree(temporary, ignore_errors=True)
         with _checkpointer() as checkpointer:
             checkpointer.save(temporary / "state", leaf_names(jax.device_get(state)))
-        _seal(temporary, step, state)
+        _seal(temporary, step, state, score)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)
         _sync_folder(folder)
@@ -87,9 +89,34 @@ def save(workdir, step: int, state) -> pathlib.Path:
             f"{final}: the checkpoint of step {step} could not be written: {_first_line(error)}.\n"
             f"Checkpoints kept: {kept}. Mend the disk (space, permission) and give the same command again."
         ) from error
-    for old in steps(workdir)[:-KEEP]:
+    for old in set(steps(workdir)[:-KEEP]) - {best(workdir)}:
         shutil.rmtree(folder / str(old), ignore_errors=True)
     return final
+
+
+def scores(workdir) -> dict[int, Score]:
+    """Returns step -> score of the checkpoints that carry a finite one comparable with the newest's, ascending."""
+    found = {}
+    for step in steps(workdir):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a damaged manifest is told where it is restored
+            manifest = json.loads((pathlib.Path(workdir) / "checkpoints" / str(step) / MANIFEST).read_bytes())["manifest"]
+            found[step] = Score(*manifest["score"])
+    found = {step: score for step, score in found.items() if math.isfinite(score.value)}
+    last = found[max(found)] if found else None
+    return {step: score for step, score in found.items() if (score.name, score.protocol) == (last.name, last.protocol)}
+
+
+def best(workdir) -> int | None:
+    """Returns the step of the checkpoint with the lowest score, the earlier of equal ones; None where none has one."""
+    found = scores(workdir)
+    return min(found, key=lambda step: (found[step].value, step), default=None)
+
+
+def is_best(workdir, score: Score | None) -> bool:
+    """Returns whether a new score is below those of all checkpoints that it can be compared with."""
+    found = scores(workdir)
+    alike = [old.value for old in found.values() if (old.name, old.protocol) == (score.name, score.protocol)] if score else []
+    return score is not None and math.isfinite(score.value) and all(score.value < value for value in alike)
 
 
 def _first_line(error) -> str:
@@ -115,7 +142,7 @@ def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     return found
 
 
-def _seal(folder, step, state):
+def _seal(folder, step, state, score):
     for path in _files(folder).values():
         with open(path, "rb") as file:
             os.fsync(file.fileno())
@@ -123,7 +150,7 @@ def _seal(folder, step, state):
         _sync_folder(inner)
     arrays = {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in leaf_names(state).items()}
     files = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in _files(folder).items()}
-    manifest = {"step": step, "sha256": sha256(state), "arrays": arrays, "files": files}
+    manifest = {"step": step, "sha256": sha256(state), "arrays": arrays, "files": files, "score": score}
     seal = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
     write_bytes(folder / MANIFEST, json.dumps({"manifest": manifest, "seal": seal}, indent=1).encode())
 
@@ -231,7 +258,7 @@ def _refuse_lost(workdir):
 
 
 def choose(workdir, which: str, flag: str = "--checkpoint=") -> int:
-    """Returns the step that `flag` names: "last" (the newest sound one) or a number. RunError where there is none."""
+    """Returns the step that `flag` names: "last" (the newest sound one), "best" or a number. RunError where there is none."""
     found = steps(workdir)
     if not found:
         raise RunError(f"{workdir}: no checkpoint there. Train first: python main.py --config=... --workdir={workdir}")
@@ -243,8 +270,11 @@ def choose(workdir, which: str, flag: str = "--checkpoint=") -> int:
             except RunError as error:
                 print(f"{error} Trying the one before.")
         raise RunError(f"{workdir}: all checkpoints are damaged; see above.")
+    if which == "best" and (chosen := best(workdir)) is not None:
+        return chosen
     if not which.isdigit() or int(which) not in found:
-        raise ConfigError(f"{flag}{which}: choose last or one of {', '.join(map(str, found))} ({workdir}).")
+        none = " no checkpoint of this run has been scored;" if which == "best" else ""
+        raise ConfigError(f"{flag}{which}:{none} choose last, best or one of {', '.join(map(str, found))} ({workdir}).")
     return int(which)
 
 
@@ -276,16 +306,3 @@ def _checkpointer() -> ocp.StandardCheckpointer:
 def _read(folder: pathlib.Path, targets: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
     with _checkpointer() as checkpointer:
         return checkpointer.restore(folder, targets)
-
-
-def take(imported: dict[str, np.ndarray], prefix: str, like):
-    """Returns the tree `like` filled from `imported` under `prefix`; ConfigError naming the first array that does not fit."""
-
-    def leaf(path, old):
-        name = f"{prefix}/{jax.tree_util.keystr(path, simple=True, separator='/')}"
-        if name not in imported or imported[name].shape != old.shape:
-            there = imported[name].shape if name in imported else "absent"
-            raise ConfigError(f"config.init_from: {name} is {there} there and {old.shape} here; the networks differ.")
-        return jax.numpy.asarray(imported[name], old.dtype)
-
-    return jax.tree_util.tree_map_with_path(leaf, like)

@@ -56,6 +56,16 @@ def behind(lineage: dict) -> list[dict]:
     return [*lineage["scans"], *(scan for source in lineage["upstream"] for scan in source.get("scans", []))]
 
 
+def refuse_trained_on(workdir, scans: list[Scan]) -> None:
+    """Raises RunError where the weights of a run, or those it was begun with, were trained on one of the scans."""
+    seen = {scan["sha256"] for scan in behind(read(workdir)) if scan["split"] == "train"}
+    for scan in scans:
+        if scan.sha256 in seen:
+            raise RunError(
+                f"{scan.file or scan.id}: {workdir} was trained on this scan, which so cannot judge it.\nLeave it out of --input."
+            )
+
+
 def _facts(lineage: dict) -> set:
     return {(scan["id"], scan["sha256"], scan["split"]) for scan in lineage["scans"]}
 

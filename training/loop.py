@@ -178,13 +178,15 @@ def _maintain(run: Run, progress: Progress, due: set[str], scalars) -> None:
         if "eval" in due:
             _score(run, progress, settled)
             values.update(progress.evaluation.scalars)
+            if checkpoints.is_best(run.workdir, progress.evaluation.score):
+                due = due | {"save"}
         if due & {"log", "eval"}:
             run.log.log(step, values)
         if "preview" in due:
             _draw(run, progress, settled)
         if "save" in due:
             run.log.sync()
-            checkpoints.save(run.workdir, step, settled)
+            checkpoints.save(run.workdir, step, settled, progress.evaluation.score if progress.scored == step else None)
     progress.saved = step if "save" in due else progress.saved
     run.log.status("running", step, checkpoint=progress.saved)
     if "eval" in due and devices.primary():
@@ -224,6 +226,8 @@ def _finish(run: Run, progress: Progress) -> dict:
     status = run.log.status("finished", step, checkpoint=step, parameters_sha256=checkpoints.sha256(settled))
     path = _report(run, progress, {"steps": f"{step:,}", "parameters SHA-256": status["parameters_sha256"]})
     print_scores(progress.evaluation)
+    if best := best_text(run.workdir):
+        print(f"Best checkpoint: {best}; generate takes it with --checkpoint=best.")
     speed = f" at {status['images_per_second']:.0f} images/s" if status["images_per_second"] else ""
     print(f"{step:,} steps{speed}. Samples: {run.workdir}/samples/step_{step:08d}.png  Report: {path}")
     return status
@@ -232,9 +236,18 @@ def _finish(run: Run, progress: Progress) -> dict:
 def _report(run: Run, progress: Progress, facts: dict[str, str]) -> pathlib.Path:
     config = run.config
     headline = {"config": config.name, "source": config.data.source, "devices": devices.describe(), "commit": workdirs.commit()}
-    headline |= {"batch": str(config.train.batch_size), **facts}
+    headline |= {"batch": str(config.train.batch_size), **facts, "best checkpoint": best_text(run.workdir) or "none scored yet"}
     plain = workdirs.plain_evaluation(progress.evaluation) if progress.evaluation else workdirs.read_evaluation(run.workdir)
     return report.write_report(run.workdir, title=config.name, facts=headline, evaluation=plain)
+
+
+def best_text(workdir) -> str:
+    """Returns "step 2,500, surface/card 1.3 (protocol)" of the best checkpoint, "" where none has a score."""
+    best = checkpoints.best(workdir)
+    if best is None:
+        return ""
+    score = checkpoints.scores(workdir)[best]
+    return f"step {best:,}, {score.name} {score.value:.4g} ({score.protocol})"
 
 
 def print_scores(evaluation: Evaluation) -> None:
@@ -244,18 +257,24 @@ def print_scores(evaluation: Evaluation) -> None:
         print(f"  {name:45} {float(value):.4g}")
 
 
-def evaluate(config, workdir, which: str = "last") -> Evaluation:
+def evaluate(config, workdir, which: str = "last", place: str = "") -> Evaluation:
     """Returns the evaluation of a workdir's checkpoint, written to its evaluation.json.
 
-    Takes no lock. RunError where the scans are no longer those of the run, whose splits they would change.
+    `place`: a folder of other scans that take the place of the held-out ones, "" for the run's own. Takes no lock. RunError where the
+    run's scans are no longer those it was begun with, whose splits they would change, and where it was trained on one of `place`.
     """
     task = method(config).make_task(config)
     state, step = checkpoints.restore_for_inference(workdir, task, which)
     prepared = input_pipeline.prepare(config)
     lineage.compare(workdir, prepared.splits)
+    if place:
+        prepared = input_pipeline.with_held_out(config, prepared, place)
+        lineage.refuse_trained_on(workdir, prepared.splits["held_out"])
     data = input_pipeline.make_data(config, prepared)
     keys = Keys(*jax.random.split(jax.random.key(config.seed), 4))
     evaluation = task.evaluate(state, task.frozen, data, keys.fixed)
+    if place:
+        evaluation = dataclasses.replace(evaluation, protocol=f"{evaluation.protocol} Held-out scans: those of {place}.")
     workdirs.write_evaluation(workdir, step, evaluation)
     return evaluation
 

@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import numpy as np
+
+from microscopy.normalisation import ValueMap
 
 Batch = Mapping[str, jax.Array]
 """Arrays under fixed words: `image` float32 NHWC in [-1, 1], `label` int32 (b), `mask` int32 (b h w), `low`
@@ -33,25 +35,37 @@ class Data:
     jittable and gives one training batch. `refresh(arrays, step)` runs on the host and is a function of (seed, step):
     it exchanges the resident window of a set larger than the device, and returns its argument otherwise.
     `batches(split)` iterates "train", "held_out" or "test" in fixed order, the last batch padded, with `valid`.
+    `value_map` leads from [-1, 1] back to heights or grey levels and knows the nm per pixel.
     """
 
     arrays: Any
     sample: Callable[[Any, jax.Array], Batch]
     refresh: Callable[[Any, int], Any]
     batches: Callable[[str], Iterator[Batch]]
+    value_map: ValueMap
+
+
+class Score(NamedTuple):
+    """The one number that ranks checkpoints, lower is better; only scores of equal `name` and `protocol` are compared."""
+
+    name: str
+    value: float
+    protocol: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """Scalars for the log and evaluation.json, tables (list of rows) and figures (uint8 pictures) for the report.
 
-    `protocol` says in one sentence what the scores were taken on: how many images of which size against what.
+    `protocol` says in one sentence what the scores were taken on: how many images of which size against what. `score` is what the
+    best checkpoint is chosen by.
     """
 
     scalars: Mapping[str, float]
     tables: Mapping[str, list[Mapping[str, Any]]] = dataclasses.field(default_factory=dict)
     figures: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     protocol: str = ""
+    score: Score | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ import pathlib
 import zipfile
 import zlib
 
+import jax
 import numpy as np
 
 from microscopy.atomic import write_bytes
@@ -18,7 +19,7 @@ SCANS = "lineage.json"
 
 
 def read(source: str) -> tuple[dict[str, np.ndarray], dict]:
-    """Returns ({name: array}, entry of lineage.json's `upstream`) for WORKDIR, WORKDIR@last, WORKDIR@STEP or a .npz file.
+    """Returns ({name: array}, entry of lineage.json's `upstream`) for WORKDIR, WORKDIR@last, WORKDIR@best, WORKDIR@STEP or a .npz file.
 
     ConfigError or RunError name `config.init_from` where there is no such thing, or where it cannot be read.
     """
@@ -67,3 +68,16 @@ def _of_file(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict]:
             "python -m tools.export_weights --workdir=W --output=FILE.npz writes one."
         ) from error
     return arrays, lineage.of_weights(str(path), None, hashlib.sha256(path.read_bytes()).hexdigest(), scans)
+
+
+def take(imported: dict[str, np.ndarray], prefix: str, like):
+    """Returns the tree `like` filled from `imported` under `prefix`; ConfigError naming the first array that does not fit."""
+
+    def leaf(path, old):
+        name = f"{prefix}/{jax.tree_util.keystr(path, simple=True, separator='/')}"
+        if name not in imported or imported[name].shape != old.shape:
+            there = imported[name].shape if name in imported else "absent"
+            raise ConfigError(f"config.init_from: {name} is {there} there and {old.shape} here; the networks differ.")
+        return jax.numpy.asarray(imported[name], old.dtype)
+
+    return jax.tree_util.tree_map_with_path(leaf, like)

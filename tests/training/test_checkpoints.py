@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from training import checkpoints, devices
+from training import checkpoints, devices, weights
 from training.errors import ConfigError, RunError
 from training.task import Net
 
@@ -137,10 +137,10 @@ def test_restores_onto_another_number_of_devices(workdir):
 
 def test_weights_are_taken_by_name(workdir):
     arrays = checkpoints.restore_arrays(workdir, "3")
-    taken = checkpoints.take(arrays, "params", state(0).params)
+    taken = weights.take(arrays, "params", state(0).params)
     same(taken, state(3).params)
     with pytest.raises(ConfigError, match="params/bias is .7,. there and .8,. here"):
-        checkpoints.take(arrays, "params", {"bias": jnp.zeros(8)})
+        weights.take(arrays, "params", {"bias": jnp.zeros(8)})
 
 
 def test_the_manifest_names_what_the_checkpoint_holds(workdir):

@@ -66,7 +66,7 @@ def test_one_and_two_devices_draw_the_same_samples(setup):
     task = types.SimpleNamespace(train_step=train_step)
     drawn = []
     for mesh in meshes():
-        call = loop.make_call(task, Data(data.arrays, sample, None, None), mesh)
+        call = loop.make_call(task, Data(data.arrays, sample, None, None, None), mesh)
         state, found = devices.replicate(mesh, state_type(jnp.zeros((), jnp.int32), {}, {}, {})), []
         for num in (1, 2, 1):
             state, batch = call(state, devices.replicate(mesh, data.arrays), {}, keys, num)
