@@ -137,7 +137,7 @@ def test_the_report_and_the_status_stand_while_it_runs(scans, tmp_path, monkeypa
     monkeypatch.setattr(checkpoints, "save", save)
     loop.train(tiny(scans, eval_every=2), tmp_path, Stop())
     assert {4, 8} <= {step for step, *_ in seen} <= {2, 4, 6, 8}  # and where a score is the best yet
-    assert {tuple(rest) for _, *rest in seen} == {("running", True)}
+    assert {tuple(rest) for step, *rest in seen if step >= 4} == {("running", True)}
 
 
 def test_changed_scans_are_refused(twin, scans, tmp_path):
