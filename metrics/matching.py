@@ -16,7 +16,7 @@ SIDE = 32  # pixels the image is reduced to while all places and turns are tried
 NUM_TURNS = 72
 CHUNK_PLACES, CHUNK_IMAGES, CHUNK_FITS = 512, 64, 64
 KEPT, KEPT_SHARP = 12, 4
-ITERATIONS = 8
+ITERATIONS = 6
 FLAT = 1e-5  # of a scan's standard deviation (scans are standardised): below it is rounding
 
 
@@ -107,12 +107,32 @@ def _harmonics(patches: jax.Array) -> jax.Array:
     return jnp.fft.rfft(rings.reshape(len(patches), len(weights), NUM_TURNS)).transpose(2, 0, 1)
 
 
+@functools.cache
+def _waves() -> tuple[np.ndarray, np.ndarray]:
+    """Returns (cosines, sines), float32 (frequencies, half of the turns and one): the inverse Fourier series of a real function."""
+    frequency = np.arange(NUM_TURNS // 2 + 1)
+    share = np.where(frequency % (NUM_TURNS // 2) == 0, 1, 2)[:, None] / NUM_TURNS
+    phase = np.multiply.outer(frequency, frequency) * (2 * np.pi / NUM_TURNS)
+    return (share * np.cos(phase)).astype(np.float32), (share * np.sin(phase)).astype(np.float32)
+
+
 @jax.jit
-def _best_turns(images: jax.Array, places: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns (similarity float32 (q, p) of the best turn, its number int32) from harmonics (m, q, r) and (m, p, r)."""
-    products = jnp.einsum("mqr,mpr->mqp", images.conj(), places, precision="highest")
-    turns = jnp.fft.irfft(products.transpose(1, 2, 0), NUM_TURNS)
-    return turns.max(-1), turns.argmax(-1)
+def _best_turn(images: jax.Array, places: jax.Array) -> jax.Array:
+    """Returns the similarity float32 (q, p) of the best turn from harmonics (m, q, r) and (m, p, r)."""
+    product = functools.partial(jnp.dot, precision="highest")
+    parts = [jnp.concatenate(pair, -1) for pair in ((images.real, images.imag), (-images.imag, images.real), (places.real, places.imag))]
+    real, imaginary = (jnp.einsum("mqr,mpr->mqp", part, parts[2], precision="highest") for part in parts[:2])
+    shape = real.shape[1:]
+    # A turn and its opposite share the even part and differ in the sign of the odd one: half the products do.
+    even, odd = (product(wave.T, part.reshape(len(wave), -1)) for wave, part in zip(_waves(), (real, imaginary), strict=True))
+    return (even + jnp.abs(odd)).max(0).reshape(shape)
+
+
+@jax.jit
+def _which_turn(images: jax.Array, places: jax.Array) -> jax.Array:
+    """Returns the number of the best turn, int32 (q, k), from harmonics (m, q, r) and (m, q, k, r)."""
+    products = jnp.einsum("mqr,mqkr->qkm", images.conj(), places, precision="highest")
+    return jnp.fft.irfft(products, NUM_TURNS).argmax(-1)
 
 
 def _chunks(rows: np.ndarray, size: int):
@@ -135,14 +155,16 @@ def _starts(images: np.ndarray, scans: list[np.ndarray]) -> tuple[np.ndarray, np
     for number, scan in enumerate(scans):
         reduced = _small(scan, factor)
         reduced = np.pad(reduced, [(0, max(0, side - length)) for length in reduced.shape], "edge")
-        similarity, turn = _similarities(harmonics, reduced, side, len(images))
+        similarity, places = _similarities(harmonics, reduced, side, len(images))
         # Neighbours of one peak are one candidate.
         peaks = np.where(similarity == scipy.ndimage.maximum_filter(similarity, (1, 3, 3)), similarity, -2)
         best = _largest(peaks.reshape(len(images), -1), KEPT)
-        values, turns = (np.take_along_axis(array.reshape(len(images), -1), best, 1) for array in (peaks, turn))
+        values = np.take_along_axis(peaks.reshape(len(images), -1), best, 1)
+        chosen = [jnp.asarray(places[:, chunk]) for _, chunk in _chunks(best, CHUNK_IMAGES)]
+        turns = np.concatenate([np.asarray(_which_turn(*pair)) for pair in zip(harmonics, chosen, strict=True)])[: len(images)]
         steps = [whole / part for whole, part in zip(scan.shape, reduced.shape, strict=True)]
-        places = [(index + side / 2) * step - 0.5 for index, step in zip(np.unravel_index(best, peaks.shape[1:]), steps, strict=True)]
-        found.append((values, *places, turns * (2 * np.pi / NUM_TURNS), np.full(best.shape, number)))
+        centres = [(index + side / 2) * step - 0.5 for index, step in zip(np.unravel_index(best, peaks.shape[1:]), steps, strict=True)]
+        found.append((values, *centres, turns * (2 * np.pi / NUM_TURNS), np.full(best.shape, number)))
     found = [np.concatenate(parts, axis=1) for parts in zip(*found, strict=True)]
     found.append(np.broadcast_to(np.arange(len(images))[:, None], found[0].shape))
     found = [np.concatenate(np.split(array, 2), axis=1) for array in found]
@@ -157,21 +179,20 @@ def _largest(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def _similarities(harmonics, scan: np.ndarray, side: int, num: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (similarity of the best turn, its number), both (num, y, x), at every place of the small scan."""
+    """Returns (similarity of the best turn (num, y, x) at every place of the small scan, the places' harmonics (m, y * x, r))."""
     windows = np.lib.stride_tricks.sliding_window_view(scan, (side, side))
     places = windows.shape[:2]
     rows, columns = np.unravel_index(np.arange(places[0] * places[1]), places)
-    similarity, turn = np.empty((num, len(rows)), np.float32), np.empty((num, len(rows)), np.int32)
+    similarity, found = np.empty((num, len(rows)), np.float32), []
     for start in range(0, len(rows), CHUNK_PLACES):
         part = slice(start, min(start + CHUNK_PLACES, len(rows)))
         ((_, patches),) = _chunks(windows[rows[part], columns[part]], CHUNK_PLACES)
         here = _harmonics(jnp.asarray(patches))
+        found.append(np.asarray(here)[:, : part.stop - part.start])
         for number, images in enumerate(harmonics):
             to = slice(number * CHUNK_IMAGES, min((number + 1) * CHUNK_IMAGES, num))
-            best = _best_turns(images, here)
-            for array, values in zip((similarity, turn), best, strict=True):
-                array[to, part] = np.asarray(values)[: to.stop - to.start, : part.stop - part.start]
-    return similarity.reshape(num, *places), turn.reshape(num, *places)
+            similarity[to, part] = np.asarray(_best_turn(images, here))[: to.stop - to.start, : part.stop - part.start]
+    return similarity.reshape(num, *places), np.concatenate(found, axis=1)
 
 
 def _fitted(images, scans, starts, scan, which):

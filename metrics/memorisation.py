@@ -12,6 +12,7 @@ from microscopy.flaws import luma
 from microscopy.scan import DataError
 
 FALSE_ALARMS = 0.01
+ENOUGH_SCANS = 5
 EULER = 0.5772156649
 NUM_CALIBRATION = 299
 GAMMA, NOISE = 1.25, 0.1
@@ -61,11 +62,12 @@ def memorisation(
     angle, mirrored, shifted, of other gain, offset and tilt, and to a degree of another gamma, blurred or noisy; not inverted
     contrast, and another magnification only about those in `scales` (factors on `scale`; each costs a search).
 
-    Calibration: `num_calibration` random crops of `held_out` go through the same search. `threshold` is their largest similarity: of 299
-    or more it exceeds the 99 % quantile with 95 % confidence, whatever the distribution (Wilks, Ann. Math. Stat. 12, 91, 1941). Of fewer
-    it is that or, where larger, the 99 % quantile of a Gumbel distribution (of maxima over many places; by moments, on Fisher's z).
-    At most 1 % false alarms hold for images as independent as the crops are: crops of few held-out scans are less so, and held-out
-    scans that show what training scans show raise the threshold. An image unlike any held-out crop may be called though nothing was
+    Calibration: `num_calibration` random crops of `held_out` go through the same search. `threshold` is their largest similarity (of
+    299 independent ones it exceeds the 99 % quantile with 95 % confidence: Wilks, Ann. Math. Stat. 12, 91, 1941) or, where larger, a
+    quantile of a Gumbel distribution (of maxima over many places; by moments, on Fisher's z): the 99.5 % one, and because crops of
+    few scans are not independent, the 99.9, 99.8, 99.7 or 99.6 % one for 1, 2, 3 or 4 held-out scans. So at most about 1 % of the honest
+    images of scans like the held-out ones are called; three or more held-out scans are advised. Held-out
+    scans that show what training scans show raise it. An image unlike any held-out crop may be called though nothing was
     copied: look at the place. `num_planted` crops of the training scans, turned, mirrored, of another gamma (0.8..1.25) and
     with noise of a tenth of their standard deviation, give `sensitivity`: where it is low (lattices, near-constant scans), copies
     cannot be told, and that none is called says nothing.
@@ -89,7 +91,7 @@ def memorisation(
     found = [array[: len(images)] for array in (*places, factor)]
     similarity, scan, y, x, angle, mirrored, factor = found
     result = Memorisation(similarity, scan, np.stack([y, x], -1), angle, mirrored, factor)
-    return _called(result, *parts[1:]) if held_out else result
+    return _called(result, *parts[1:], len(held_out)) if held_out else result
 
 
 def random_crops(scans: Sequence[np.ndarray], num: int, size: int, scale: float, random: np.random.Generator) -> np.ndarray:
@@ -147,9 +149,9 @@ def _search(images: np.ndarray, training: list[np.ndarray], scales: list[float])
     return places._replace(scan=scan.astype(np.int64), y=y, x=x), scale
 
 
-def _called(found: Memorisation, honest: np.ndarray, planted: np.ndarray) -> Memorisation:
+def _called(found: Memorisation, honest: np.ndarray, planted: np.ndarray, num_scans: int) -> Memorisation:
     """Returns the finding with its calibration by the similarities of held-out crops and of planted copies."""
-    threshold = _threshold(honest)
+    threshold = _threshold(honest, num_scans)
     copied = found.similarity > threshold
     return found._replace(
         copied=copied,
@@ -161,12 +163,12 @@ def _called(found: Memorisation, honest: np.ndarray, planted: np.ndarray) -> Mem
     )
 
 
-def _threshold(honest: np.ndarray) -> float:
-    if len(honest) >= NUM_CALIBRATION:
-        return float(honest.max())
+def _threshold(honest: np.ndarray, num_scans: int) -> float:
     z = np.arctanh(np.clip(honest, -1, 1 - 1e-6))
+    # Half the share, because the fit of 50 draws is off by about as much; less from few scans, whose crops are alike.
+    share = FALSE_ALARMS / 2 * min(1, num_scans / ENOUGH_SCANS)
     spread = z.std(ddof=1) * math.sqrt(6) / math.pi
-    gumbel = z.mean() - EULER * spread - spread * math.log(-math.log(1 - FALSE_ALARMS))
+    gumbel = z.mean() - EULER * spread - spread * math.log(-math.log(1 - share))
     return float(np.tanh(max(z.max(), gumbel)))
 
 
@@ -204,5 +206,5 @@ def _images(generated: np.ndarray) -> np.ndarray:
 def _check(scale: float, scales: Sequence[float], num_calibration: int, num_planted: int) -> None:
     if not len(scales) or not all(0 < factor < math.inf for factor in (scale, *scales)):
         raise DataError(f"scale {scale!r}, scales {tuple(scales)!r}: scan pixels per image pixel and factors on it, all above 0.")
-    if num_calibration < 20 or num_planted < 1:
-        raise DataError(f"num_calibration {num_calibration}, num_planted {num_planted}: at least 20 and 1 are needed.")
+    if num_calibration < 50 or num_planted < 1:
+        raise DataError(f"num_calibration {num_calibration}, num_planted {num_planted}: at least 50 and 1 are needed.")

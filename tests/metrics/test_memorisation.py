@@ -12,8 +12,8 @@ from metrics.memorisation import random_crops
 from microscopy.scan import DataError
 from microscopy.simulator import SimulatorSettings, simulate_scan
 
-SCALE, SIZE = 2.0, 48
-SETTINGS = SimulatorSettings(size_px=(256, 240), nm_per_pixel=0.6, median_diameter=7.0)
+SCALE, SIZE = 2.0, 40
+SETTINGS = SimulatorSettings(size_px=(192, 180), nm_per_pixel=0.6, median_diameter=7.0)
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +24,10 @@ def scans():
 @pytest.fixture(scope="module")
 def found(scans):
     """Returns (finding for 100 planted copies and then 100 honest crops, the copies' true scan, place, angle and mirroring)."""
-    copies, *truth = planted(scans[:3], 100, np.random.default_rng(1))
+    copies, *truth = planted(scans[:2], 100, np.random.default_rng(1))
     honest = planted(scans[6:], 100, np.random.default_rng(2))[0]
     images = np.concatenate([copies, honest])
-    return memorisation.memorisation(scans[:3], scans[3:6], images, scale=SCALE, num_planted=40), truth
+    return memorisation.memorisation(scans[:2], scans[2:6], images, scale=SCALE, num_planted=40), truth
 
 
 def planted(scans, num, source, contrast=True):
@@ -88,7 +88,7 @@ def test_planted_copies_are_found_and_honest_crops_are_not(found):
 
 def test_p_values_are_ranks_among_the_held_out_crops(found):
     result = found[0]
-    assert len(result.held_out) == 299 and result.threshold == result.held_out[-1]
+    assert len(result.held_out) == 299 and result.threshold >= result.held_out[-1]
     for similarity, p in zip(result.similarity, result.p_value, strict=True):
         assert p == (1 + sum(other >= similarity for other in result.held_out)) / 300
     assert (result.p_value[:99] <= 0.02).all() and 0.2 < np.median(result.p_value[100:]) < 0.8
@@ -106,9 +106,9 @@ def test_a_place_is_as_alike_as_scipy_says_and_no_other_is_more_so(size, mirrore
         assert similarity == pytest.approx(likeness(image, scans[places.scan[index]], *place), abs=2e-4)
         half, best = (size - 1) / 2, -1
         for scan in scans:
-            for y in np.arange(half, scan.shape[0] - half, 2):
-                for x in np.arange(half, scan.shape[1] - half, 2):
-                    best = max(best, *(likeness(image, scan, y, x, angle, flip) for angle in range(0, 360, 20) for flip in (False, True)))
+            for y in np.arange(half, scan.shape[0] - half, 3):
+                for x in np.arange(half, scan.shape[1] - half, 3):
+                    best = max(best, *(likeness(image, scan, y, x, angle, flip) for angle in range(0, 360, 30) for flip in (False, True)))
         assert similarity > best - 1e-3
 
 
@@ -118,8 +118,9 @@ def test_circular_harmonics_are_the_correlation_on_rings():
     radii = (np.arange(rings) + 0.5) * 7.5 / rings
     y, x = (np.multiply.outer(radii, along(np.arange(72) * np.pi / 36)) for along in (np.sin, np.cos))
     harmonics = [matching._harmonics(np.float32(image[None]))]
-    similarity, turn = matching._similarities(harmonics, np.float32(scan), side, 1)
+    similarity, places = matching._similarities(harmonics, np.float32(scan), side, 1)
     assert similarity.shape == (1, 5, 3)
+    turn = np.reshape(matching._which_turn(harmonics[0], places[:, None]), (5, 3))
     weight = np.sqrt(np.repeat(radii, 72))
     terms = np.stack([np.ones_like(y), y, x, y * y, y * x, x * x], -1).reshape(-1, 6) * weight[:, None]
 
@@ -133,7 +134,7 @@ def test_circular_harmonics_are_the_correlation_on_rings():
         for left in range(3):
             there = rung(scan, (top + 7.5, left + 7.5))
             turns = [np.sum(own * np.roll(there, -step, axis=1)) for step in range(72)]
-            assert similarity[0, top, left] == pytest.approx(max(turns), abs=1e-5) and turn[0, top, left] == np.argmax(turns)
+            assert similarity[0, top, left] == pytest.approx(max(turns), abs=1e-5) and turn[top, left] == np.argmax(turns)
 
 
 def test_contrast_tilt_and_bow_do_not_matter_but_inversion_does():
@@ -147,9 +148,9 @@ def test_contrast_tilt_and_bow_do_not_matter_but_inversion_does():
 
 
 def test_an_image_does_not_depend_on_the_others_and_a_seed_gives_the_same(scans, found):
-    images = planted(scans[:3], 3, np.random.default_rng(4))[0]
+    images = planted(scans[:2], 3, np.random.default_rng(4))[0]
     runs = [
-        memorisation.memorisation(scans[:3], scans[3:4], part, scale=SCALE, num_calibration=20, num_planted=2, seed=1)
+        memorisation.memorisation(scans[:2], scans[3:4], part, scale=SCALE, num_calibration=50, num_planted=2, seed=1)
         for part in (images, images, images[::-1], images[1:2])
     ]
     for one, other in zip(runs[0], runs[1], strict=True):
@@ -162,7 +163,7 @@ def test_an_image_does_not_depend_on_the_others_and_a_seed_gives_the_same(scans,
 
 def test_another_magnification_is_found_where_it_is_asked_for(scans):
     image = random_crops(scans[:1], 1, SIZE, 1.2 * SCALE, np.random.default_rng(0))
-    plain, wider = (memorisation.memorisation(scans[:3], [], image, scale=SCALE, scales=scales) for scales in ((1.0,), (1.0, 1.2)))
+    plain, wider = (memorisation.memorisation(scans[:2], [], image, scale=SCALE, scales=scales) for scales in ((1.0,), (1.0, 1.2)))
     assert wider.similarity[0] > 0.99 > plain.similarity[0] + 0.02
     assert wider.scale[0] == pytest.approx(1.2 * SCALE) and plain.scale[0] == SCALE and wider.scan[0] == 0
 
@@ -179,27 +180,32 @@ def test_copies_of_a_lattice_cannot_be_told_and_it_says_so():
     y, x = np.mgrid[:80, :80]
     lattice = np.cos(2 * np.pi * x / 8) + np.cos(2 * np.pi * y / 8)
     image = random_crops([lattice.astype(np.float32)], 1, 32, 1.0, np.random.default_rng(0))
-    result = memorisation.memorisation([lattice], [lattice], image, num_calibration=40, num_planted=20)
+    result = memorisation.memorisation([lattice], [lattice], image, num_calibration=50, num_planted=20)
     assert result.threshold > 0.98 and result.sensitivity <= 0.1
-    flat = memorisation.memorisation([np.full((40, 40), 7)], [np.full((40, 40), 9)], image, num_calibration=20, num_planted=5)
+    flat = memorisation.memorisation([np.full((40, 40), 7)], [np.full((40, 40), 9)], image, num_calibration=50, num_planted=5)
     assert flat.similarity[0] == 0 and not flat.copied.any() and flat.sensitivity == 0
 
 
-@pytest.mark.parametrize("num", [50, 299])
-def test_the_threshold_keeps_false_alarms_under_one_percent(num):
+@pytest.mark.parametrize(("num", "num_scans", "between"), [(50, 10, 0.0), (299, 10, 0.0), (299, 3, 0.02), (299, 2, 0.02), (299, 8, 0.04)])
+def test_the_threshold_keeps_false_alarms_under_one_percent(num, num_scans, between):
     source = np.random.default_rng(0)
-    law = scipy.stats.gumbel_r(0.8, 0.05)
-    rates = [law.sf(np.arctanh(memorisation._threshold(np.tanh(law.rvs(num, random_state=source))))) for _ in range(400)]
+    law, rates = scipy.stats.gumbel_r(0.8, 0.05), []
+    for _ in range(400):
+        # Each scan has crops alike by `between`; a false alarm is a crop of another scan.
+        shift = between * source.normal(size=num_scans)[np.arange(num) % num_scans]
+        threshold = np.arctanh(memorisation._threshold(np.tanh(law.rvs(num, random_state=source) + shift), num_scans))
+        rates.append(law.sf(threshold - between * source.normal(size=50)).mean())
     assert np.mean(rates) < 0.01
-    if num == 299:
-        assert np.mean(np.array(rates) <= 0.01) >= 0.93
+    if num == 299 and not between:
+        assert np.mean(np.array(rates) <= 0.01) >= 0.95
 
 
 def test_random_crops_lie_within_the_scan():
     y, x = np.mgrid[:90, :120].astype(np.float32)
     crops = [random_crops([axis], 200, 20, 3.5, np.random.default_rng(6)) for axis in (y, x)]
     assert crops[0].min() >= 0 and crops[0].max() <= 89 and crops[1].min() >= 0 and crops[1].max() <= 119
-    down, right = (np.stack([np.diff(crop, axis=axis)[:, 9, 9] for crop in crops], -1) for axis in (1, 2))
+    # Over two pixels: the share of a halved pixel counts as if it lay in that pixel's middle.
+    down, right = (np.stack([(np.roll(crop, -2, axis) - crop)[:, 9, 9] / 2 for crop in crops], -1) for axis in (1, 2))
     assert np.linalg.norm(down, axis=1) == pytest.approx(3.5, rel=0.02)
     handed = down[:, 0] * right[:, 1] - down[:, 1] * right[:, 0]
     assert np.abs(handed) == pytest.approx(3.5**2, rel=0.03) and 60 < (handed < 0).sum() < 140
