@@ -15,6 +15,7 @@ SMALLEST = 8
 SIDE = 32  # pixels the image is reduced to while all places and turns are tried
 NUM_TURNS = 72
 CHUNK_PLACES, CHUNK_IMAGES, CHUNK_FITS = 512, 64, 64
+BLOCK = 512
 KEPT, KEPT_SHARP = 12, 4
 ITERATIONS = 6
 FLAT = 1e-5  # of a scan's standard deviation (scans are standardised): below it is rounding
@@ -55,11 +56,18 @@ def find_places(images: np.ndarray, scans: list[np.ndarray]) -> Places:
     if not large:
         raise DataError(f"images of {size} pixels are larger than every training scan at their scale: check `scale`.")
     images = _standardised(np.asarray(images, np.float32), (1, 2))
-    images = np.concatenate([images, images[:, :, ::-1]])  # a mirrored copy is a copy of the mirror image
     scans = [_standardised(np.asarray(scans[index], np.float32), None) for index in large]
+    # In blocks: the similarities of all images at all places of a scan would not fit.
+    blocks = [_find(images[start : start + BLOCK], scans) for start in range(0, len(images), BLOCK)]
+    places = Places(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
+    return places._replace(scan=np.array(large)[places.scan])
+
+
+def _find(images: np.ndarray, scans: list[np.ndarray]) -> Places:
+    images = np.concatenate([images, images[:, :, ::-1]])  # a mirrored copy is a copy of the mirror image
     similarity, placed, scan, which = _fitted(images, scans, *_starts(images, scans))
-    mirrored = which >= len(images) // 2
-    return Places(similarity, np.array(large)[scan], placed[:, 0], placed[:, 1], np.degrees(placed[:, 2]) % 360, mirrored)
+    angle, mirrored = np.degrees(placed[:, 2]) % 360, which >= len(images) // 2
+    return Places(np.clip(similarity, -1, 1), scan, placed[:, 0], placed[:, 1], angle, mirrored)
 
 
 def _standardised(values: np.ndarray, axes) -> np.ndarray:

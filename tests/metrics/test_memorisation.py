@@ -147,6 +147,16 @@ def test_contrast_tilt_and_bow_do_not_matter_but_inversion_does():
     assert not places.mirrored[:3].any() and np.cos(np.radians(places.angle[:3])) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.parametrize("size", [9, 50])
+def test_a_scan_as_large_as_the_image_has_one_place(monkeypatch, size):
+    monkeypatch.setattr(matching, "BLOCK", 2)
+    scan = np.random.default_rng(0).normal(size=(size, size))
+    places = find_places(np.stack([scan, np.rot90(scan), scan.T]), [scan[1:], scan])
+    assert places.similarity == pytest.approx(1, abs=1e-5) and places.similarity.max() <= 1 and (places.scan == 1).all()
+    assert np.stack([places.y, places.x]) == pytest.approx((size - 1) / 2) and list(places.mirrored) == [False, False, True]
+    assert (places.angle + 180) % 360 - 180 == pytest.approx(np.array([0, 90, -90]), abs=1e-3)
+
+
 def test_an_image_does_not_depend_on_the_others_and_a_seed_gives_the_same(scans, found):
     images = planted(scans[:2], 3, np.random.default_rng(4))[0]
     runs = [
