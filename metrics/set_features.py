@@ -1,5 +1,6 @@
 """Inception features of several image sets: by one map of values, with a bar, kept on disk between runs."""
 
+import functools
 import pathlib
 import sys
 from collections.abc import Callable
@@ -102,6 +103,11 @@ def _with_layers(images: ImageSet, taps: tuple[str, ...], extract: Callable, mad
     return Measured(images, {"logits" if tap == "logits" else "features": layer for tap, layer in layers.items()}, cached)
 
 
+@functools.cache
+def _network(taps: tuple[str, ...]):
+    return jax.jit(inception.Inception(taps).apply)
+
+
 def _make_extract(variables: dict, taps: tuple[str, ...], value_map: ValueMap | None, how: str) -> Callable[[ImageSet], dict]:
     """Returns a function of a set that returns {tap: float32 (n, d)}, with a bar.
 
@@ -111,7 +117,7 @@ def _make_extract(variables: dict, taps: tuple[str, ...], value_map: ValueMap | 
     mesh = jax.sharding.Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
     split = NamedSharding(mesh, PartitionSpec("data"))
     variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
-    network = jax.jit(inception.Inception(taps).apply)
+    network = _network(taps)
     size = len(devices) * (inception.CHUNK_CPU if devices[0].platform == "cpu" else inception.CHUNK)
 
     def extract(images: ImageSet) -> dict[str, np.ndarray]:

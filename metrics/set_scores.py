@@ -26,9 +26,10 @@ _LONG_CARD = 4_000_000  # pixels in both sets
 def score(names: tuple[str, ...], real: Measured, generated: Measured, facts: dict, options: Options) -> dict[str, dict]:
     """Returns name -> `value`, `n_real`, `n_generated`, `interval` where there is one, `protocol` and what else belongs to it, as JSON.
 
-    fid: `infinity` and its interval, `floor` (real against real at `floor_n` images a side), `p_value`, `rank`. kid: mean and `std` over subsets, `whole`, its interval, `p_value`. is: of the generated images' logits. prdc: k = 3
-    and 5. mifid: `memorisation_distance`. surface: the card. `differs` of fid, kid and surface: whether the score can be told from that of
-    real against real. With `options.draws` fid, kid and is have `draws`: mean and std over draws of so many images.
+    fid: `infinity` and its interval, `floor` (mean of real against real at `floor_n` images a side), `p_value`, `rank`. kid: mean and
+    `std` over subsets, `whole`, its interval, `p_value`. is: of the generated images' logits. prdc: k = 3 and 5. mifid:
+    `memorisation_distance`. surface: the card. `differs` of fid, kid and surface: whether the set can be told from real ones, p <= 0.05.
+    With `options.draws` fid, kid and is have `draws`: mean and std over draws of so many images.
     """
     both = (real.layers.get("features"), generated.layers.get("features"))
     numbers = {"n_real": len(real.images), "n_generated": len(generated.images)}
@@ -113,7 +114,9 @@ def _surface(real: ImageSet, generated: ImageSet, options: Options) -> dict:
         number = f"{len(real)} and {len(generated)} maps of {width} x {height} px, 3 x {surface_card.REPEATS} resamplings"
         print(f"surface card of {generated.place}: {number} ...", file=sys.stderr, flush=True)
     card = surface_card.card(*stacks, scale, seed=options.seed)
-    found = {"value": card["score"], "interval": [card["score_low"], card["score_high"]], "interval_calibrated": False}
+    unit = "grey level" if real.scans[0].unit == "grey" else real.scans[0].unit
+    rows = {name: row | {"unit": unit if row["unit"] == "z" else row["unit"]} for name, row in card["quantities"].items()}
+    found = {"quantities": rows, "value": card["score"], "interval": [card["score_low"], card["score_high"]], "interval_calibrated": False}
     found |= {"floor": 1.0, "differs": card["p_value"] <= SIGNIFICANT, "psd_slope": _slopes(stacks, scale)}
     height, width = stacks[0].shape[1:]
     found["protocol"] = f"{card['num_quantities']} quantities over real against real; {width} x {height} px"
