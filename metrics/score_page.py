@@ -70,15 +70,19 @@ def _wrapped(line: str, scale: float) -> list[str]:
 def _told(name: str, found: dict) -> str:
     if name == "prdc":
         return ", ".join(f"{key} {found[key]:.3g}" for key in ("precision", "recall", "density", "coverage")) + "  (k = 3; 5)"
-    words = f"{name} {found['value']:.5g}"
+    words, interval = f"{name} {found['value']:.5g}", ""
+    if "interval" in found:
+        interval = " ({:.4g} .. {:.4g}".format(*found["interval"]) + ", not calibrated)" * (not found["interval_calibrated"])
+        interval += ")" * found["interval_calibrated"]
     if name == "fid":
         words += (
-            f", at infinite N {found['infinity']:.5g}, real against real {found['floor']:.4g} (N {found['floor_n']}), rank {found['rank']}"
+            f", real against real {found['floor']:.4g} (N {found['floor_n']}), rank {found['rank']}, at infinite N {found['infinity']:.5g}"
         )
-    if name == "mifid":
+    elif name == "kid":
+        words += f" +- {found['std']:.3g} (subsets of {found['subset_size']}), whole sets {found['whole']:.5g}"
+    elif name == "mifid":
         words += f", memorisation distance {found['memorisation_distance']:.4g}"
-    if "interval" in found:
-        words += ", interval {:.4g} .. {:.4g}".format(*found["interval"]) + " (not calibrated)" * (not found["interval_calibrated"])
+    words += interval
     if "differs" in found:
         words += f"; {'differs' if found['differs'] else 'cannot be told'} from real against real"
     return words
