@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: list[str]) -> int:
-    """Returns the exit code after the scores are printed and, with --json=OUT, written: 0 done, 1 data or weights, 2 flags."""
+    """Returns the exit code after the scores are printed and, with --json=OUT, written: 0 done, 1 data or weights, 2 flags, 130 Ctrl-C."""
     try:
         flags = _parse(argv)
         names = _names(flags)
@@ -39,6 +39,9 @@ def main(argv: list[str]) -> int:
     except _Wrong as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     except (DataError, OSError) as error:
         print("\n".join(str(error).splitlines()[:5]), file=sys.stderr)
         return getattr(error, "exit_code", 1)
@@ -77,6 +80,8 @@ def _names(flags) -> tuple[str, ...]:
         raise _Wrong("one generated set is named twice; name each once.")
     if flags.draws < 0 or flags.draws == 1 or flags.repeats < 2:
         raise _Wrong(f"--draws={flags.draws} --repeats={flags.repeats}: at least 2 draws of at least 2 images are needed.")
+    if flags.nm_per_pixel is not None and not 0 < flags.nm_per_pixel < float("inf"):
+        raise _Wrong(f"--nm_per_pixel={flags.nm_per_pixel}: a positive number is needed.")
     if flags.seed < 0:
         raise _Wrong(f"--seed={flags.seed}: 0 or more.")
     if flags.page and pathlib.Path(flags.page).suffix.lower() != ".png":
@@ -103,7 +108,7 @@ def _of_sets(names: tuple[str, ...], flags) -> None:
     lines += [score_lines.verdict_line(verdict) for verdict in found]
     print("\n".join(lines))
     if flags.json:
-        atomic.write_json(flags.json, {"sets": scores, "verdicts": found} if len(scores) > 1 else scores[labels[0]])
+        _write(flags.json, {"sets": scores, "verdicts": found} if len(scores) > 1 else scores[labels[0]])
     if flags.page:
         score_page.write(flags.page, measured, [flags.real, *flags.other], scores, found, options)
 
@@ -114,7 +119,14 @@ def _of_pairs(names: tuple[str, ...], flags) -> None:
         value, std = ("infinite" if number is None else f"{number:.6g}" for number in (found["value"], found["std"]))
         print(f"{name}: {value} (std {std}) over {found['n']} pairs. {found['protocol']}")
     if flags.json:
-        atomic.write_json(flags.json, json.loads(json.dumps(scores)))
+        _write(flags.json, json.loads(json.dumps(scores)))
+
+
+def _write(path: str, scores: dict) -> None:
+    try:
+        atomic.write_json(path, scores)
+    except OSError as error:
+        raise DataError(f"--json={path}: cannot be written ({error.strerror or error}); name another file.") from None
 
 
 if __name__ == "__main__":

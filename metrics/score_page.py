@@ -163,8 +163,10 @@ def heights_chart(sets: dict[str, ImageSet]) -> np.ndarray:
     ends = np.array([np.percentile(each, _SHOWN) for each in values.values()])
     low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
     high = high if high > low else low + 1.0
-    edges = np.linspace(low, high, _BINS + 1)
-    width = edges[1] - edges[0]
+    width = (high - low) / _BINS
+    if next(iter(sets.values())).scans[0].pixels.dtype.kind == "u":
+        width = max(1.0, np.round(width))  # classes of 2.2 grey levels would hold 2 or 3 of them in turn
+    edges = np.arange(low, high + width, width)
     shares = {_short(label): np.histogram(each, edges)[0] / (each.size * width) for label, each in values.items()}
     unit = _unit(sets)
     x = Axis(f"height above the image's mean, {unit}" if unit == "nm" else f"value above the image's mean, {unit}", low, high)

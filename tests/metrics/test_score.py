@@ -97,6 +97,7 @@ def test_pairs_of_masks_and_images(tmp_path, capsys):
         (["--metrics=fid,psnr"], 2, "ask for them in two commands"),
         (["--features=100"], 2, "--features"),
         (["--seed=-1"], 2, "--seed=-1"),
+        (["--nm_per_pixel=-2"], 2, "--nm_per_pixel=-2"),
         (["--draws=1"], 2, "--draws=1"),
         (["--metrics=psnr", "--page=a.png"], 2, "neither --page nor --draws"),
         (["--metrics=surface", "--page=a.jpg"], 2, "ends in .png"),

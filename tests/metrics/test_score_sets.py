@@ -6,7 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from metrics import fid, image_sets, intervals, kid, neighbours, score, set_scores
+from metrics import fid, image_sets, inception_score, intervals, kid, neighbours, score, score_lines, set_scores
+from metrics.image_sets import ImageSet
+from metrics.set_features import Measured, Options
 
 
 @pytest.fixture(autouse=True)
@@ -139,3 +141,29 @@ def test_one_image_mixed_types_and_a_damaged_image(tmp_path, capsys):
     assert "0.png holds grey (uint8)" in error and "grey (uint16): store all sets in one way" in error
     (tmp_path / "eight" / "3.png").write_bytes((tmp_path / "eight" / "3.png").read_bytes()[:-40])
     assert "3.png" in refused(capsys, tmp_path / "eight", tmp_path / "eight", "--metrics=surface")
+
+
+def test_the_inception_score_is_of_the_generated_logits_with_its_draws():
+    logits = {"logits": np.random.default_rng(0).normal(0, 2, (40, 9))}
+    of = [Measured(ImageSet(name, [None] * 40, None), layers) for name, layers in (("real", {}), ("generated", logits))]
+    facts = {"features": "2048", "resize": "tf1", "weights_sha256": "0"}
+    found = set_scores.score(("is",), *of, facts, Options(draws=10, repeats=3))["is"]
+    expected = inception_score.inception_score(logits["logits"], splits=10)
+    assert (found["value"], found["std"], found["splits"], found["features"]) == (expected.mean, expected.std, 10, "logits")
+    assert 1 < found["draws"]["mean"] < found["value"] * 2 and found["draws"]["num"] == 10
+    lines = score_lines.table({"generated": {"is": found}}) + score_lines.notes("is", found)
+    assert "(std, splits)" in lines[1] and "over 3 draws of 10 images" in lines[-1]
+
+
+def test_above_two_million_values_the_rank_is_a_bound_and_says_so(monkeypatch, tmp_path, capsys):
+    copies = np.repeat(features(0, 10), 2, axis=0)[:, :3]
+    path = saved(tmp_path / "a.npy", np.hstack([copies, copies]))
+    assert scored(tmp_path, path, path, "--metrics=kid")["kid"]["rank"] == 3
+    monkeypatch.setattr(set_scores, "RANK_VALUES", 10)
+    assert scored(tmp_path, path, path, "--metrics=kid")["kid"]["rank"] == 6
+    assert capsys.readouterr().out.count("<= 6") == 2
+
+
+def test_a_json_that_cannot_be_written_is_a_short_error(tmp_path, capsys):
+    path = saved(tmp_path / "a.npy", features(0))
+    assert "absent/out.json: cannot be written" in refused(capsys, path, path, "--metrics=kid", f"--json={tmp_path}/absent/out.json")
