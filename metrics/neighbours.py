@@ -80,6 +80,17 @@ def mifid(real: np.ndarray, generated: np.ndarray, threshold: float = 0.1) -> fl
     return frechet / ((distance if distance < threshold else 1.0) + 1e-14)
 
 
+def nearest(features: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (index (n) of the row of `others` (m, d) nearest to each row of `features` (n, d), their Euclidean distances (n)).
+
+    Raises DataError as `metrics.statistics.checked_pair`, single rows allowed.
+    """
+    features, others = checked_pair(features, others, min_rows=1)
+    mean = others.mean(axis=0)
+    index = np.concatenate([d.argmin(axis=1) for d in _squared_distances(features - mean, others - mean)])
+    return index, np.linalg.norm(features - others[index], axis=1)
+
+
 def _centred(real: np.ndarray, generated: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns both sets around the real mean: squares of large offsets would cancel in the distances."""
     real, generated = checked_pair(real, generated)

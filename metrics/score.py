@@ -1,21 +1,23 @@
-"""Scores two folders of images: as sets (fid, kid, is, prdc, surface), or pair by pair of equal stem (psnr ... pq).
+"""Scores sets of images against a real one (fid, kid, is, prdc, mifid, surface), or pairs of equal stem (psnr ... pq).
 
-python -m metrics.score REAL_DIR GENERATED_DIR --metrics=fid,kid,prdc,surface --features=768 --weights=FILE|auto --json=OUT
+python -m metrics.score REAL GENERATED [GENERATED ...] --metrics=fid,kid,prdc,surface --features=768 --weights=FILE|auto --json=OUT
 python -m metrics.score TRUE_DIR OTHER_DIR --metrics=psnr,ssim
 python -m metrics.score TRUE_DIR OTHER_DIR --metrics=iou,dice,percent,module,squaring,v_rand,v_info,ap50,pq
 
-A set is a folder of scans or images, or a .npy file of features (n, d). docs/metrics.md has every definition.
+A set is a folder of scans or images, a TIFF stack, or a .npy or .npz file of images (n, h, w) or (n, h, w, 3) or of features (n, d).
+With several generated sets a verdict is given for each two. docs/metrics.md has every definition.
 """
 
 import argparse
 import json
+import pathlib
 import sys
 
-from metrics import image_sets, paired_scores, set_scores
+from metrics import feature_cache, image_sets, paired_scores, score_lines, score_page, set_features, set_scores
 from microscopy import atomic
 from microscopy.scan import DataError
 
-SETS, PAIRS = ("fid", "kid", "is", "prdc", "surface"), paired_scores.NAMES
+SETS, PAIRS = set_scores.NAMES, paired_scores.NAMES
 
 
 class _Wrong(Exception):
@@ -28,22 +30,18 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: list[str]) -> int:
-    """Returns the exit code after the scores are printed and, with --json=OUT, written: 0 done, 1 data or weights, 2 flags."""
+    """Returns the exit code after the scores are printed and, with --json=OUT, written: 0 done, 1 data or weights, 2 flags, 130 Ctrl-C."""
     try:
         flags = _parse(argv)
-        names = tuple(name.strip() for name in flags.metrics.split(","))
-        unknown = [name for name in names if name not in SETS + PAIRS]
-        if unknown:
-            raise _Wrong(f"--metrics={flags.metrics}: {unknown[0]!r} is none of {', '.join(SETS + PAIRS)}.")
-        if set(names) & set(SETS) and set(names) & set(PAIRS):
-            raise _Wrong(f"--metrics={flags.metrics}: {', '.join(SETS)} compare sets, the others pairs; ask for them in two commands.")
-        scores = _of_sets(names, flags) if names[0] in SETS else _of_pairs(names, flags)
-        if flags.json:
-            atomic.write_json(flags.json, scores)
+        names = _names(flags)
+        (_of_sets if names[0] in SETS else _of_pairs)(names, flags)
         return 0
     except _Wrong as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     except (DataError, OSError) as error:
         print("\n".join(str(error).splitlines()[:5]), file=sys.stderr)
         return getattr(error, "exit_code", 1)
@@ -52,34 +50,83 @@ def main(argv: list[str]) -> int:
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = _Parser(prog="python -m metrics.score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("real")
-    parser.add_argument("other")
+    parser.add_argument("other", nargs="+")
     parser.add_argument("--metrics", default="fid,kid,prdc,surface")
-    parser.add_argument("--features", default="2048", choices=("2048", "768", "192", "64"), help="Inception layer of fid, kid and prdc")
+    parser.add_argument(
+        "--features", default="2048", choices=("2048", "768", "192", "64"), help="Inception layer of fid, kid, prdc and mifid"
+    )
     parser.add_argument("--weights", default="auto", help="file of Inception weights, or auto: the cache folder, else the public release")
     parser.add_argument("--resize", default="tf1", choices=("tf1", "clean"), help="to 299 x 299: the FID's own bilinear, or antialiased")
-    parser.add_argument("--nm_per_pixel", type=float, default=None, help="of both sets, where the files do not say (surface)")
+    parser.add_argument("--nm_per_pixel", type=float, default=None, help="of all sets, where the files do not say (surface)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--draws", type=int, default=0, help="also mean and std of fid, kid and is over draws of so many images")
+    parser.add_argument("--repeats", type=int, default=20, help="number of such draws")
+    parser.add_argument("--cache", default="auto", help="folder features are kept in; auto: the user's cache folder; none")
     parser.add_argument("--json", default="", help="file the scores are written to")
+    parser.add_argument("--page", default="", help="PNG of nearest neighbours, spectra and height histograms")
     return parser.parse_args(argv)
 
 
-def _of_sets(names: tuple[str, ...], flags) -> dict:
-    sets = [image_sets.read(place) for place in (flags.real, flags.other)]
-    options = set_scores.Options(flags.features, flags.weights, flags.resize, flags.nm_per_pixel, flags.seed)
-    scores = set_scores.score(names, *sets, options)
-    for name, found in scores.items():
-        for line in set_scores.lines(name, found):
-            print(line)
-    return scores
+def _names(flags) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in flags.metrics.split(",")))
+    unknown = [name for name in names if name not in SETS + PAIRS]
+    if unknown:
+        raise _Wrong(f"--metrics={flags.metrics}: {unknown[0]!r} is none of {', '.join(SETS + PAIRS)}.")
+    if set(names) & set(SETS) and set(names) & set(PAIRS):
+        raise _Wrong(f"--metrics={flags.metrics}: {', '.join(SETS)} compare sets, the others pairs; ask for them in two commands.")
+    if names[0] in PAIRS and (len(flags.other) > 1 or flags.page or flags.draws):
+        raise _Wrong(f"--metrics={flags.metrics}: pairs take two folders, and neither --page nor --draws.")
+    if len(set(flags.other)) < len(flags.other):
+        raise _Wrong("one generated set is named twice; name each once.")
+    if flags.draws < 0 or flags.draws == 1 or flags.repeats < 2:
+        raise _Wrong(f"--draws={flags.draws} --repeats={flags.repeats}: at least 2 draws of at least 2 images are needed.")
+    if flags.nm_per_pixel is not None and not 0 < flags.nm_per_pixel < float("inf"):
+        raise _Wrong(f"--nm_per_pixel={flags.nm_per_pixel}: a positive number is needed.")
+    if flags.seed < 0:
+        raise _Wrong(f"--seed={flags.seed}: 0 or more.")
+    if flags.page and pathlib.Path(flags.page).suffix.lower() != ".png":
+        raise _Wrong(f"--page={flags.page}: name a file that ends in .png.")
+    return names
 
 
-def _of_pairs(names: tuple[str, ...], flags) -> dict:
-    pairs = image_sets.read_pairs(flags.real, flags.other)
-    scores = paired_scores.score(names, pairs)
+def _of_sets(names: tuple[str, ...], flags) -> None:
+    folder = {"none": None, "auto": feature_cache.default_folder()}.get(flags.cache, pathlib.Path(flags.cache).expanduser())
+    scale = (flags.nm_per_pixel, flags.seed, folder, flags.draws, flags.repeats)
+    options = set_features.Options(flags.features, flags.weights, flags.resize, *scale)
+    sets = [image_sets.read(place, flags.features) for place in (flags.real, *flags.other)]
+    if flags.page and not all(each.scans for each in sets):
+        raise DataError(f"--page={flags.page}: shows images; the sets hold features.")
+    measured, facts = set_features.measure(names, sets, options)
+    if kept := [each.images.place for each in measured if each.cached]:
+        print(f"features of {', '.join(kept)} came from the cache {folder}")
+    labels = image_sets.names(flags.other)
+    scores = {label: set_scores.score(names, measured[0], each, facts, options) for label, each in zip(labels, measured[1:], strict=True)}
+    found = set_scores.verdicts(scores)
+    lines = score_lines.table(scores)
+    for label, of in scores.items():
+        lines += [f"{label}:"] * (len(scores) > 1) + [line for name in names for line in score_lines.notes(name, of[name])]
+    lines += [score_lines.verdict_line(verdict) for verdict in found]
+    print("\n".join(lines))
+    if flags.json:
+        _write(flags.json, {"sets": scores, "verdicts": found} if len(scores) > 1 else scores[labels[0]])
+    if flags.page:
+        score_page.write(flags.page, measured, [flags.real, *flags.other], scores, found, options)
+
+
+def _of_pairs(names: tuple[str, ...], flags) -> None:
+    scores = paired_scores.score(names, image_sets.read_pairs(flags.real, flags.other[0]))
     for name, found in scores.items():
         value, std = ("infinite" if number is None else f"{number:.6g}" for number in (found["value"], found["std"]))
         print(f"{name}: {value} (std {std}) over {found['n']} pairs. {found['protocol']}")
-    return json.loads(json.dumps(scores))
+    if flags.json:
+        _write(flags.json, json.loads(json.dumps(scores)))
+
+
+def _write(path: str, scores: dict) -> None:
+    try:
+        atomic.write_json(path, scores)
+    except OSError as error:
+        raise DataError(f"--json={path}: cannot be written ({error.strerror or error}); name another file.") from None
 
 
 if __name__ == "__main__":

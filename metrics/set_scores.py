@@ -1,155 +1,182 @@
 """Scores of a generated set against a real one, each with N, protocol, interval, and what real against real gets."""
 
-from typing import NamedTuple
+import sys
 
 import numpy as np
 
-from metrics import fid, fid_infinity, inception, inception_score, intervals, kid, neighbours, surface_card, weights
+from metrics import fid, fid_infinity, inception_score, intervals, kid, neighbours, surface, surface_card
 from metrics.image_sets import ImageSet
-from microscopy import flaws, normalisation, pictures
-from microscopy.scan import DataError, Scan
+from metrics.intervals import Interval
+from metrics.set_features import Measured, Options
+from metrics.statistics import covariance_rank
+from microscopy import flaws, spectra
+from microscopy.scan import DataError
 
-FLOOR_DRAWS = 20
+NAMES = ("fid", "kid", "is", "prdc", "mifid", "surface")
+FLOOR_DRAWS, FEW_FLOOR_DRAWS = 20, 4
+RELABELLINGS, FEW_RELABELLINGS, MANY_ROWS = 199, 19, 500
+"""Draws of the FID's floor and relabellings of its permutation test; fewer where a set has MANY_ROWS rows."""
+RANK_VALUES = 2_000_000
+"""Up to so many values a set the rank is computed; beyond, its bound min(N - 1, d) is stated."""
+MIFID_THRESHOLD = 0.1
+SIGNIFICANT = 0.05
+_LONG_CARD = 4_000_000  # pixels in both sets
 
 
-class Options(NamedTuple):
-    """Inception layer, weights (a file, or auto), resize to 299, nm per pixel of both sets (None: what the files say), seed."""
+def score(names: tuple[str, ...], real: Measured, generated: Measured, facts: dict, options: Options) -> dict[str, dict]:
+    """Returns name -> `value`, `n_real`, `n_generated`, `interval` where there is one, `protocol` and what else belongs to it, as JSON.
 
-    features: str = "2048"
-    weights: str = "auto"
-    resize: str = "tf1"
-    nm_per_pixel: float | None = None
-    seed: int = 0
-
-
-def score(names: tuple[str, ...], real: ImageSet, generated: ImageSet, options: Options) -> dict[str, dict]:
-    """Returns name -> `value`, `n_real`, `n_generated`, `interval` and what else belongs to that score, as plain JSON values.
-
-    fid: also `infinity` and its interval, `floor` (mean of real halves against each other, at half the real N), `rank`. kid: mean
-    and `std` over subsets, `whole`, its interval, `p_value`. is: of the generated images' logits. prdc: k = 3 and 5. surface: the card.
-    Images that are not 8 bit are mapped to 0..255 by the real set's 0.1 and 99.9 percentiles for Inception. Raises DataError.
+    fid: `infinity` and its interval, `floor` (mean of real against real at `floor_n` images a side), `p_value`, `rank`. kid: mean and
+    `std` over subsets, `whole`, its interval, `p_value`. is: of the generated images' logits. prdc: k = 3 and 5. mifid:
+    `memorisation_distance`. surface: the card. `differs` of fid, kid and surface: whether the set can be told from real ones, p <= 0.05.
+    With `options.draws` fid, kid and is have `draws`: mean and std over draws of so many images.
     """
+    both = (real.layers.get("features"), generated.layers.get("features"))
+    numbers = {"n_real": len(real.images), "n_generated": len(generated.images)}
+    shared = numbers | facts
+    if both[0] is not None:
+        shared |= _rank(*both)
     found = {}
-    if set(names) & {"fid", "kid", "prdc", "is"}:
-        layers, facts = _features(names, real, generated, options)
-        first, second = layers.get("features", (None, None))
-        if "fid" in names:
-            found["fid"] = facts | _fid(first, second, options.seed)
-        if "kid" in names:
-            found["kid"] = facts | _kid(first, second, options.seed)
-        if "prdc" in names:
-            precision, recall = neighbours.precision_recall(first, second)
-            density, coverage = neighbours.density_coverage(first, second)
-            found["prdc"] = facts | {"precision": precision, "recall": recall, "density": density, "coverage": coverage}
-            found["prdc"] |= {"value": precision, "k": {"precision_recall": 3, "density_coverage": 5}}
-        if "is" in names:
-            splits = min(10, len(layers["logits"]) // 2)
-            result = inception_score.inception_score(layers["logits"], splits=splits)
-            found["is"] = facts | {"features": "logits", "value": result.mean, "std": result.std, "splits": splits}
-    if "surface" in names:
-        found["surface"] = _surface(real, generated, options)
-    return {name: found[name] for name in names}
+    for name in names:
+        if name == "surface":
+            found[name] = numbers | _surface(real.images, generated.images, options)
+        elif name == "is":
+            found[name] = numbers | facts | {"features": "logits"} | _inception_score(generated.layers["logits"], options)
+        else:
+            found[name] = shared | _OF_FEATURES[name](*both, options)
+    return found
 
 
-def lines(name: str, found: dict) -> list[str]:
-    """Returns the printed lines of one score: value, interval, N, protocol."""
-    who = f"{found['n_generated']} generated against {found['n_real']} real"
-    if name == "surface":
-        head = f"surface card: {found['value']:.4g} (1 is about real against real), p {found['p_value']:.3g}; {who}"
-        rows = (f"  {key:24} {row['distance']:.4g} {row['unit']}, floor {row['floor']:.4g}" for key, row in found["quantities"].items())
-        return [head, *rows]
-    protocol = f"{found['features']}-d, resize {found['resize']}; {who}"
-    if name == "fid":
-        calibrated = "" if found["interval_calibrated"] else ", not calibrated at this N and width"
-        low, high = found["interval"]
-        floor = "" if found["floor"] is None else f"; real against real at N = {found['floor_n']}: {found['floor']:.4g}"
-        extra = f"at infinite N {found['infinity']:.4g} ({low:.4g} .. {high:.4g}{calibrated}){floor}; rank {found['rank']}"
-        return [f"fid {found['value']:.6g}: {protocol}", f"  {extra}"]
-    if name == "kid":
-        low, high = found["interval"]
-        head = f"kid {found['value']:.6g} +- {found['std']:.3g} (subsets of {found['subset_size']}): {protocol}"
-        calibrated = "" if found["interval_calibrated"] else ", not calibrated at this N and width"
-        return [head, f"  whole sets {found['whole']:.6g} ({low:.4g} .. {high:.4g}{calibrated}); permutation p {found['p_value']:.3g}"]
-    if name == "is":
-        return [f"is {found['value']:.6g} +- {found['std']:.3g} ({found['splits']} splits): generated images, {protocol}"]
-    words = ", ".join(f"{key} {found[key]:.4g}" for key in ("precision", "recall", "density", "coverage"))
-    return [f"prdc: {words}: {protocol}"]
+def _rank(real: np.ndarray, generated: np.ndarray) -> dict:
+    if max(real.size, generated.size) > RANK_VALUES:
+        return {"rank": min(len(real) - 1, len(generated) - 1, real.shape[1]), "rank_is_bound": True}
+    return {"rank": min(covariance_rank(real), covariance_rank(generated)), "rank_is_bound": False}
 
 
-def _fid(real: np.ndarray, generated: np.ndarray, seed: int) -> dict:
-    far = fid_infinity.frechet_infinity(real, generated, seed) if min(len(real), len(generated)) >= 4 else None
-    num = len(real) // 2
-    floor = intervals.floor(fid.frechet_distance, real, num, FLOOR_DRAWS if num < 500 else 2, seed).mean if num >= 2 else None
-    found = {"value": fid.frechet_distance(real, generated), "floor": floor, "floor_n": num}
-    found["rank"] = min(len(real) - 1, len(generated) - 1, real.shape[1])
-    if far is None:
-        raise DataError(f"fid: {len(real)} real and {len(generated)} generated images; 4 of each are needed for its interval.")
-    return found | {"infinity": far.value, "interval": [far.low, far.high], "interval_calibrated": far.calibrated}
+def _fid(real: np.ndarray, generated: np.ndarray, options: Options) -> dict:
+    far = fid_infinity.frechet_infinity(real, generated, options.seed)
+    num, many = min(len(real) // 2, len(generated)), max(len(real), len(generated)) >= MANY_ROWS
+    floor = intervals.floor(fid.frechet_distance, real, num, FEW_FLOOR_DRAWS if many else FLOOR_DRAWS, options.seed)
+    found = {"value": fid.frechet_distance(real, generated), "floor": floor.mean, "floor_n": num}
+    relabellings = FEW_RELABELLINGS if many else RELABELLINGS
+    p_value = intervals.permutation_p(fid.frechet_distance, real, generated, relabellings, options.seed)
+    found |= {"p_value": p_value, "relabellings": relabellings, "differs": p_value <= SIGNIFICANT}
+    found |= {"infinity": far.value, "interval": [far.low, far.high], "interval_calibrated": far.calibrated}
+    found["protocol"] = "Frechet distance, covariance by N - 1; interval: at infinite N, by a line in 1/N"
+    return found | _draws(fid.frechet_distance, real, generated, options)
 
 
-def _kid(real: np.ndarray, generated: np.ndarray, seed: int) -> dict:
-    subsets, whole = kid.kernel_distance_subsets(real, generated, seed=seed), kid.kernel_distance_interval(real, generated)
-    test = kid.permutation_test(real, generated, num=999, seed=seed)
+def _kid(real: np.ndarray, generated: np.ndarray, options: Options) -> dict:
+    subsets, whole = kid.kernel_distance_subsets(real, generated, seed=options.seed), kid.kernel_distance_interval(real, generated)
+    test = kid.permutation_test(real, generated, num=999, seed=options.seed)
     found = {"value": subsets.mean, "std": subsets.std, "subset_size": subsets.size, "num_subsets": subsets.num, "whole": whole.value}
-    return found | {"interval": [whole.low, whole.high], "interval_calibrated": whole.calibrated, "p_value": test.p_value}
+    found |= {"interval": [whole.low, whole.high], "interval_calibrated": whole.calibrated, "p_value": test.p_value}
+    found |= {"floor": 0.0, "differs": test.p_value <= SIGNIFICANT}
+    found["protocol"] = f"unbiased, cubic kernel, mean of {subsets.num} subsets of {subsets.size}; interval: whole sets"
+    return found | _draws(kid.kernel_distance, real, generated, options)
+
+
+def _prdc(real: np.ndarray, generated: np.ndarray, options: Options) -> dict:
+    of = neighbours.manifold(real, generated)
+    found = {"value": of.precision, "k": {"precision_recall": 3, "density_coverage": 5}, "protocol": "k = 3; density and coverage k = 5"}
+    return found | of._asdict()
+
+
+def _mifid(real: np.ndarray, generated: np.ndarray, options: Options) -> dict:
+    distance = neighbours.memorisation_distance(real, generated)
+    found = {"value": neighbours.mifid(real, generated, MIFID_THRESHOLD), "memorisation_distance": distance, "threshold": MIFID_THRESHOLD}
+    return found | {"protocol": "FID over the memorisation distance (1 from 0.1 on) of real to nearest generated"}
+
+
+_OF_FEATURES = {"fid": _fid, "kid": _kid, "prdc": _prdc, "mifid": _mifid}
+
+
+def _inception_score(logits: np.ndarray, options: Options) -> dict:
+    splits = min(10, len(logits) // 2)
+    of = inception_score.inception_score(logits, splits=splits)
+    found = {"value": of.mean, "std": of.std, "splits": splits, "protocol": f"{splits} consecutive splits of the generated images"}
+    return found | _draws(lambda _, rows: inception_score.inception_score(rows, splits=1).mean, logits, logits, options)
+
+
+def _draws(of, real: np.ndarray, generated: np.ndarray, options: Options) -> dict:
+    """Returns publication A's protocol: mean and std of the score of `options.draws` images, drawn anew `options.repeats` times."""
+    if not options.draws:
+        return {}
+    found = intervals.resampled(of, real, generated, options.draws, options.repeats, options.seed)
+    return {"draws": {"num": found.num, "repeats": options.repeats, "mean": found.mean, "std": found.std}}
 
 
 def _surface(real: ImageSet, generated: ImageSet, options: Options) -> dict:
-    stacks = []
-    for each in (real, generated):
-        if not each.scans:
-            raise DataError(f"{each.place}: holds features; the surface card needs images.")
-        images = [flaws.luma(scan.pixels) if scan.pixels.ndim == 3 else scan.pixels for scan in each.scans]
-        sizes = {image.shape for image in images}
-        if len(sizes) > 1:
-            shown = " and ".join(f"{w} x {h}" for h, w in sorted(sizes)[:2])
-            raise DataError(f"{each.place}: images of {shown} px; the surface card needs one size.")
-        stacks.append(np.stack(images).astype(np.float64))
-    scales = [scan.nm_per_pixel[1] for each in (real, generated) for scan in each.scans if scan.nm_per_pixel]
-    if scales and options.nm_per_pixel is None and max(scales) > 1.001 * min(scales):
+    stacks = [surface_maps(each) for each in (real, generated)]
+    scale = options.nm_per_pixel or common_scale([real, generated])
+    if sum(stack.size for stack in stacks) > _LONG_CARD:
+        height, width = stacks[0].shape[1:]
+        number = f"{len(real)} and {len(generated)} maps of {width} x {height} px, 3 x {surface_card.REPEATS} resamplings"
+        print(f"surface card of {generated.place}: {number} ...", file=sys.stderr, flush=True)
+    card = surface_card.card(*stacks, scale, seed=options.seed)
+    unit = "grey level" if real.scans[0].unit == "grey" else real.scans[0].unit
+    rows = {name: row | {"unit": unit if row["unit"] == "z" else row["unit"]} for name, row in card["quantities"].items()}
+    found = {"quantities": rows, "value": card["score"], "interval": [card["score_low"], card["score_high"]], "interval_calibrated": False}
+    found |= {"floor": 1.0, "differs": card["p_value"] <= SIGNIFICANT, "psd_slope": _slopes(stacks, scale)}
+    height, width = stacks[0].shape[1:]
+    found["protocol"] = f"{card['num_quantities']} quantities over real against real; {width} x {height} px"
+    return card | found
+
+
+def _slopes(stacks: list[np.ndarray], scale: float | None) -> dict | None:
+    """Returns the slopes of both mean spectra over the octaves between 3 periods a side and half of Nyquist, None for small maps."""
+    spectra_of = [spectra.radial_psd(stack, scale) for stack in stacks]
+    frequency = spectra_of[0][0]
+    low, high = float(frequency[min(3, len(frequency) - 1)]), float(frequency[-1] / 2)
+    try:
+        slopes = [surface.spectral_slope(*each, low, high) for each in spectra_of]
+    except DataError:
+        return None
+    return {"real": slopes[0], "generated": slopes[1], "low": low, "high": high, "unit": "1/px" if scale is None else "1/nm"}
+
+
+def surface_maps(images: ImageSet) -> np.ndarray:
+    """Returns the set as float64 (n, h, w), colours as their luma. Raises DataError for features and for images of several sizes."""
+    if not images.scans:
+        raise DataError(f"{images.place}: holds features; the surface card needs images.")
+    maps = [flaws.luma(scan.pixels) for scan in images.scans]
+    sizes = {each.shape for each in maps}
+    if len(sizes) > 1:
+        shown = " and ".join(f"{w} x {h}" for h, w in sorted(sizes)[:2])
+        raise DataError(f"{images.place}: images of {shown} px; the surface card needs one size: crop them, or leave surface out.")
+    return np.stack(maps).astype(np.float64)
+
+
+def common_scale(sets: list[ImageSet]) -> float | None:
+    """Returns the nm per pixel (along x) of all images that state one, None where none does. Raises DataError where they differ."""
+    scales = [scan.nm_per_pixel[1] for each in sets for scan in each.scans if scan.nm_per_pixel]
+    if scales and max(scales) > 1.001 * min(scales):
         raise DataError(f"the images have {min(scales):.4g} to {max(scales):.4g} nm per pixel; the surface card needs one scale.")
-    card = surface_card.card(*stacks, options.nm_per_pixel or (scales[0] if scales else None), seed=options.seed)
-    return card | {"value": card["score"], "n_real": card["num_real"], "n_generated": card["num_generated"]}
+    return scales[0] if scales else None
 
 
-def _features(names, real: ImageSet, generated: ImageSet, options: Options) -> tuple[dict, dict]:
-    taps = tuple(dict.fromkeys([options.features] * bool(set(names) & {"fid", "kid", "prdc"}) + ["logits"] * ("is" in names)))
-    facts = {"n_real": _count(real), "n_generated": _count(generated), "features": options.features, "resize": options.resize}
-    if real.features is not None and generated.features is not None:
-        if "is" in names:
-            raise DataError("is: needs images; features in .npy files serve fid, kid and prdc.")
-        return {"features": (real.features, generated.features)}, facts | {"features": str(real.features.shape[-1]), "resize": "as given"}
-    if real.features is not None or generated.features is not None:
-        raise DataError(f"{real.place} and {generated.place}: give two folders or two .npy files of features.")
-    loaded = weights.load(options.weights)
-    extract = inception.make_features(loaded, taps, how=options.resize)
-    value_map = None if all(scan.pixels.dtype == np.uint8 for scan in real.scans) else normalisation.fit(real.scans)
-    layers = [_of_scans(extract, each.scans, value_map, taps) for each in (real, generated)]
-    found = {"features": tuple(layer[options.features] for layer in layers)} if options.features in taps else {}
-    return found | ({"logits": layers[1]["logits"]} if "logits" in taps else {}), facts | {"weights_sha256": loaded.sha256}
+def verdicts(scores: dict[str, dict[str, dict]]) -> list[dict]:
+    """Returns, for each score with an interval and each two of several generated sets, `score`, `first`, `second`, `better` and `verdict`.
+
+    `scores`: set -> name -> as `score`. `better` is the set of the lower score, None where the
+    intervals overlap (`intervals.cannot_rank`): then the verdict is "cannot rank these two". `calibrated` says whether simulations stand
+    behind both intervals.
+    """
+    sets, found = list(scores), []
+    for name in next(iter(scores.values())):
+        rows = {each: _interval(scores[each][name]) for each in sets}
+        pairs = [(first, second) for place, first in enumerate(sets) for second in sets[place + 1 :]]
+        for first, second in pairs if all(rows.values()) else ():
+            tied = intervals.cannot_rank(rows[first], rows[second])
+            better = None if tied else min((first, second), key=lambda each: rows[each].low)
+            verdict = {"score": name, "first": first, "second": second, "better": better}
+            verdict["verdict"] = "cannot rank these two" if tied else f"{better} is better"
+            found.append(verdict | {"calibrated": rows[first].calibrated and rows[second].calibrated})
+    return found
 
 
-def _count(each: ImageSet) -> int:
-    return len(each.scans) if each.features is None else len(each.features)
-
-
-def _of_scans(extract, scans: list[Scan], value_map, taps) -> dict[str, np.ndarray]:
-    """Images of one size go through together; the order stays."""
-    images = [_eight_bit(scan, value_map) for scan in scans]
-    rows: dict[str, list] = {tap: [None] * len(images) for tap in taps}
-    for shape in dict.fromkeys(image.shape for image in images):
-        index = [i for i, image in enumerate(images) if image.shape == shape]
-        for tap, values in extract(np.stack([images[i] for i in index])).items():
-            for i, row in zip(index, values, strict=True):
-                rows[tap][i] = row
-    return {tap: np.stack(values) for tap, values in rows.items()}
-
-
-def _eight_bit(scan: Scan, value_map) -> np.ndarray:
-    if value_map is None and scan.pixels.dtype == np.uint8:
-        return scan.pixels
-    if value_map is None:
-        raise DataError(f"{scan.file}: is {scan.pixels.dtype}, the real images are 8 bit; store both sets in one way.")
-    if scan.unit != value_map.unit:
-        raise DataError(f"{scan.file}: holds {scan.unit}, the real images {value_map.unit}; store both sets in one way.")
-    return pictures.to_uint8(value_map.to_unit(scan.pixels))
+def _interval(found: dict) -> Interval | None:
+    if "interval" not in found:
+        return None
+    low, high = found["interval"]
+    return Interval((low + high) / 2, low, high, found["interval_calibrated"], "")

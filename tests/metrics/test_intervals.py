@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from metrics import intervals
 from metrics.intervals import Interval
@@ -62,3 +63,14 @@ def test_impossible_draws_are_refused(num, repeats, words):
         intervals.resampled(mean_gap, rows, rows, num, repeats, 0)
     with pytest.raises(DataError, match=words):
         intervals.floor(mean_gap, rows, num, repeats, 0)
+
+
+def test_permutation_p_is_uniform_under_the_null_and_small_beside_it():
+    source = np.random.default_rng(0)
+    score = lambda first, second: float(np.abs(first.mean() - second.mean()))  # noqa: E731
+    values = [intervals.permutation_p(score, *source.normal(size=(2, 15, 2)), 39, seed) for seed in range(400)]
+    assert min(values) >= 1 / 40 and scipy.stats.kstest(np.array(values) - source.uniform(0, 1 / 40, 400), "uniform").pvalue > 0.01
+    assert intervals.permutation_p(score, np.zeros((9, 2)), np.ones((9, 2)), 99, 0) <= 0.02
+    assert intervals.permutation_p(score, np.zeros((9, 2)), np.zeros((9, 2)), 19, 0) == 1
+    with pytest.raises(DataError, match="0 permutations"):
+        intervals.permutation_p(score, np.zeros((9, 2)), np.zeros((9, 2)), 0, 0)

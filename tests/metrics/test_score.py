@@ -18,6 +18,11 @@ def scored(tmp_path, *words):
     return json.loads((tmp_path / "out.json").read_text())
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="module")
 def odd_even(real_data, tmp_path_factory):
     """Every fourth cell image, odd and even ids, as the reference pair is cut, but smaller."""
@@ -39,7 +44,9 @@ def test_fid_and_kid_from_pixels_are_those_of_the_stored_reference_features(real
     assert found["fid"]["rank"] == 23 and not found["fid"]["interval_calibrated"] and found["fid"]["floor_n"] == 12
     assert 0 < found["kid"]["p_value"] <= 1 and found["prdc"]["precision"] > 0.5
     printed = capsys.readouterr().out
-    assert "192-d, resize tf1; 24 generated against 24 real" in printed and "not calibrated at this N and width" in printed
+    line = next(line for line in printed.splitlines() if line.startswith("fid "))
+    assert line.split()[-9:] == ["24", "23", "192", "tf1", "covariance", "by", "N", "-", "1"] and "* not calibrated" in printed
+    assert "fid: cannot be told from real against real" in printed and not found["fid"]["differs"] and not found["kid"]["differs"]
     for place, half in zip("ab", (stored[0::2], stored[1::2]), strict=True):
         np.save(tmp_path / f"{place}.npy", half)
     again = scored(tmp_path, tmp_path / "a.npy", tmp_path / "b.npy", "--metrics=fid,kid,prdc")
@@ -56,7 +63,9 @@ def test_the_surface_card_needs_no_weights_and_sees_a_blur(tmp_path, capsys):
     same = scored(tmp_path, tmp_path / "real", tmp_path / "same", "--metrics=surface")["surface"]
     blurred = scored(tmp_path, tmp_path / "real", tmp_path / "blurred", "--metrics=surface")["surface"]
     assert blurred["value"] > 2 * same["value"] and blurred["p_value"] < 0.05 < same["p_value"] and same["n_real"] == 12
-    assert "surface card: " in capsys.readouterr().out
+    assert same["psd_slope"]["generated"] > blurred["psd_slope"]["generated"] + 2  # the blur takes the high frequencies
+    printed = capsys.readouterr().out
+    assert "surface: cannot be told" in printed and "surface: differs from real against real" in printed and "correlation_length" in printed
 
 
 def test_pairs_of_masks_and_images(tmp_path, capsys):
@@ -87,6 +96,11 @@ def test_pairs_of_masks_and_images(tmp_path, capsys):
         (["--metrics=fidd"], 2, "'fidd' is none of fid, kid"),
         (["--metrics=fid,psnr"], 2, "ask for them in two commands"),
         (["--features=100"], 2, "--features"),
+        (["--seed=-1"], 2, "--seed=-1"),
+        (["--nm_per_pixel=-2"], 2, "--nm_per_pixel=-2"),
+        (["--draws=1"], 2, "--draws=1"),
+        (["--metrics=psnr", "--page=a.png"], 2, "neither --page nor --draws"),
+        (["--metrics=surface", "--page=a.jpg"], 2, "ends in .png"),
         (["--metrics=psnr"], 1, "pairs need the same stems"),
         (["--metrics=fid", "--weights=absent.npz"], 1, "absent.npz"),
         (["--metrics=surface"], 1, "the surface card"),
@@ -108,4 +122,4 @@ def test_an_empty_folder_and_features_that_are_nan(tmp_path, capsys):
     assert "holds no image" in capsys.readouterr().err
     np.save(tmp_path / "nan.npy", np.full((9, 4), np.nan))
     assert score.main([str(tmp_path / "nan.npy"), str(tmp_path / "nan.npy"), "--metrics=kid"]) == 1
-    assert "real features: 9 of 9 rows hold NaN" in capsys.readouterr().err
+    assert "nan.npy, features: 9 of 9 rows hold NaN" in capsys.readouterr().err
