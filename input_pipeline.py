@@ -187,7 +187,7 @@ def make_data(config, prepared: Prepared) -> Data:
             batch = jitted(held, jax.random.fold_in(key, start))
             yield {**batch, "valid": jnp.arange(start, start + batch_size) < num}
 
-    return Data(arrays, sample, refresh, batches, prepared.value_map)
+    return Data(arrays, sample, refresh, batches, prepared)
 
 
 def _subset(scans: list[Scan], window: int, seed: list[int]) -> list[Scan]:

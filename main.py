@@ -35,6 +35,7 @@ def define(argv: list[str]) -> flags.FlagValues:
     flags.DEFINE_string("checkpoint", "last", "generate, evaluate: last, best (by held-out scans) or a step.", flag_values=values)
     flags.DEFINE_string("input", "", "evaluate: folder of scans to score against instead of the held-out ones.", flag_values=values)
     flags.DEFINE_string("weights", "", "evaluate: Inception weights, a file or auto, instead of config.eval.weights.", flag_values=values)
+    flags.DEFINE_integer("num_searched", 100, "evaluate: images searched for copies of the training scans.", flag_values=values)
     flags.DEFINE_string("features", "", "evaluate: Inception layer, 2048, 768, 192 or 64.", flag_values=values)
     flags.DEFINE_integer("num_images", 64, "generate: how many.", flag_values=values)
     flags.DEFINE_integer("seed", 0, "generate: image i depends on (seed, i) alone.", flag_values=values)
@@ -69,9 +70,9 @@ def dispatch(values: flags.FlagValues, stop) -> None:
         raise ConfigError(f"--mode={values.mode} takes the config of --workdir={values.workdir}; leave --config out.")
     config = workdir.read_config(values.workdir)
     if values.mode == "evaluate":
-        changed = {name: values[name].value for name in ("weights", "features") if values[name].value}
+        given = {name: values[name].value for name in ("weights", "features") if values[name].value}
         with config.unlocked():
-            config.eval.update(changed)
+            config.eval.update({**given, "num_searched": values.num_searched})
         loop.print_scores(loop.evaluate(config, values.workdir, values.checkpoint, values.input))
     else:
         request = Request(values.num_images, values.seed, values.output or "", values.format, values.checkpoint, stop)

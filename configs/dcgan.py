@@ -65,6 +65,7 @@ def config(name: str, size: int, base_filters: int, preset: str) -> ml_collectio
             "num_images": 256,
             "weights": "cached",  # of Inception for FID and KID: a file, auto (downloads once), cached (if it is there), none
             "features": "2048",  # 768, 192 and 64 are no FID or KID as published
+            "num_searched": 0,  # images searched for in the training scans, to find copies: a minute or more on a CPU
         }
     )
     if preset not in PRESETS:

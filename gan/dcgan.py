@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gan import diffaugment, evaluation, losses, scores
+from gan import copies, diffaugment, evaluation, losses, scores
 from gan.networks import NUM_BLOCKS, Discriminator, Generator
 from microscopy.pictures import to_uint8
 from training import checkpoints, devices, generation, weights
@@ -68,6 +68,7 @@ LIMITS = {
     "train.r1_weight": (0.0, 1e6),
     "train.ema_decay": (0.0, 0.999999),
     "eval.num_images": (4, 100_000),
+    "eval.num_searched": (0, 100_000),
 }
 """Smallest and largest value of every number in a DCGAN config."""
 
@@ -114,7 +115,9 @@ def make_task(config) -> Task:
         noise = jax.random.normal(key, (-(-num // CHUNK) * CHUNK, model.latent_dim))
         chunks = [make_images(inference_params(state), state.generator.stats, noise[i : i + CHUNK]) for i in range(0, num, CHUNK)]
         images = np.concatenate([np.asarray(chunk) for chunk in chunks])[:num]
-        return evaluation.evaluate(images, held, lambda image: judge(state.discriminator, image), inception_judge)
+        found = evaluation.evaluate(images, held, lambda image: judge(state.discriminator, image), inception_judge)
+        num = config.eval.num_searched
+        return copies.with_copies(found, images[:num], held.prepared) if num else found
 
     @jax.jit
     def judge(net, image):

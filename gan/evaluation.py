@@ -34,7 +34,7 @@ def evaluate(images: np.ndarray, data: Data, judge: Callable, inception_judge: s
         scalars.update({f"particles/{key}_{'generated' if name == 'generated' else 'real'}": value for key, value in found.items()})
         rows.append({"images": name, "n": len(batch), **found})
     height, width = images.shape[1:3]
-    judged, tables, notes, score = scores.score(images, real[reference], data.value_map, inception_judge)
+    judged, tables, notes, score = scores.score(images, real[reference], data.prepared.value_map, inception_judge)
     scalars.update(judged)
     against = f"{len(real[reference])} crops of {reference.replace('_', '-')} scans, {width} x {height} px"
     protocol = (

@@ -1,6 +1,7 @@
-"""Scores sets of images against a real one (fid, kid, is, prdc, mifid, surface), or pairs of equal stem (psnr ... pq).
+"""Scores sets of images against a real one (fid, kid, is, prdc, mifid, surface, memorisation), or pairs of equal stem (psnr ... pq).
 
 python -m metrics.score REAL GENERATED [GENERATED ...] --metrics=fid,kid,prdc,surface --features=768 --weights=FILE|auto --json=OUT
+python -m metrics.score HELD_OUT_DIR GENERATED --metrics=memorisation --training=TRAINING_DIR --pitch=2.67
 python -m metrics.score TRUE_DIR OTHER_DIR --metrics=psnr,ssim
 python -m metrics.score TRUE_DIR OTHER_DIR --metrics=iou,dice,percent,module,squaring,v_rand,v_info,ap50,pq
 
@@ -13,11 +14,11 @@ import json
 import pathlib
 import sys
 
-from metrics import feature_cache, image_sets, paired_scores, score_lines, score_page, set_features, set_scores
+from metrics import feature_cache, image_sets, paired_scores, score_lines, score_page, set_copies, set_features, set_scores
 from microscopy import atomic
 from microscopy.scan import DataError
 
-SETS, PAIRS = set_scores.NAMES, paired_scores.NAMES
+SETS, PAIRS = (*set_scores.NAMES, "memorisation"), paired_scores.NAMES
 
 
 class _Wrong(Exception):
@@ -58,6 +59,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--weights", default="auto", help="file of Inception weights, or auto: the cache folder, else the public release")
     parser.add_argument("--resize", default="tf1", choices=("tf1", "clean"), help="to 299 x 299: the FID's own bilinear, or antialiased")
     parser.add_argument("--nm_per_pixel", type=float, default=None, help="of all sets, where the files do not say (surface)")
+    parser.add_argument("--training", default="", help="memorisation: the scans the generator was trained on; REAL are scans it was not")
+    parser.add_argument("--pitch", type=float, default=None, help="memorisation: px of a scan per px of an image, where files do not say")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--draws", type=int, default=0, help="also mean and std of fid, kid and is over draws of so many images")
     parser.add_argument("--repeats", type=int, default=20, help="number of such draws")
@@ -82,6 +85,10 @@ def _names(flags) -> tuple[str, ...]:
         raise _Wrong(f"--draws={flags.draws} --repeats={flags.repeats}: at least 2 draws of at least 2 images are needed.")
     if flags.nm_per_pixel is not None and not 0 < flags.nm_per_pixel < float("inf"):
         raise _Wrong(f"--nm_per_pixel={flags.nm_per_pixel}: a positive number is needed.")
+    if ("memorisation" in names) != bool(flags.training):
+        raise _Wrong("--metrics=memorisation and --training=DIR, the scans the generator was trained on, belong together.")
+    if flags.pitch is not None and not 0.01 <= flags.pitch <= 100:
+        raise _Wrong(f"--pitch={flags.pitch}: px of a scan per px of an image, 0.01 to 100.")
     if flags.seed < 0:
         raise _Wrong(f"--seed={flags.seed}: 0 or more.")
     if flags.page and pathlib.Path(flags.page).suffix.lower() != ".png":
@@ -96,11 +103,17 @@ def _of_sets(names: tuple[str, ...], flags) -> None:
     sets = [image_sets.read(place, flags.features) for place in (flags.real, *flags.other)]
     if flags.page and not all(each.scans for each in sets):
         raise DataError(f"--page={flags.page}: shows images; the sets hold features.")
-    measured, facts = set_features.measure(names, sets, options)
+    others = tuple(name for name in names if name != "memorisation")
+    measured, facts = set_features.measure(others, sets, options)
     if kept := [each.images.place for each in measured if each.cached]:
         print(f"features of {', '.join(kept)} came from the cache {folder}")
     labels = image_sets.names(flags.other)
-    scores = {label: set_scores.score(names, measured[0], each, facts, options) for label, each in zip(labels, measured[1:], strict=True)}
+    scores = {label: set_scores.score(others, measured[0], each, facts, options) for label, each in zip(labels, measured[1:], strict=True)}
+    if flags.training:
+        training = image_sets.read(flags.training)
+        for label, each in zip(labels, sets[1:], strict=True):
+            print(f"searching {len(each)} images of {label} in {len(training)} scans ...", file=sys.stderr, flush=True)
+            scores[label]["memorisation"] = set_copies.score(sets[0], each, training, flags.pitch, flags.seed)
     found = set_scores.verdicts(scores)
     lines = score_lines.table(scores)
     for label, of in scores.items():

@@ -60,6 +60,11 @@ def notes(name: str, found: dict) -> list[str]:
         lines.append(f"{name}: {_told(found)} (permutation p {found['p_value']:.3g})")
     if name == "mifid":
         lines.append(f"mifid: memorisation distance {found['memorisation_distance']:.4g}, threshold {found['threshold']:g}")
+    if name == "memorisation":
+        lines.append(
+            f"memorisation: {found['num_copies']} of {found['n_generated']} images are copies (similarity above {found['threshold']:.3f})"
+        )
+        lines.append(f"memorisation: {found['sensitivity']:.0%} of planted copies were found")
     if "draws" in found:
         drawn = found["draws"]
         lines.append(f"{name}: {drawn['mean']:.6g} +- {drawn['std']:.3g} over {drawn['repeats']} draws of {drawn['num']} images")

@@ -27,7 +27,7 @@ class Options(NamedTuple):
     """How sets are scored.
 
     Inception layer, weights (a file, or auto), resize to 299, nm per pixel of all sets (None: what the files say), seed, folder of the
-    feature cache (None: nothing is kept), and publication A's draws: images a draw (0: none) and their number.
+    feature cache (None: nothing is kept), and the draws of CO-1144: images a draw (0: none) and their number.
     """
 
     features: str = "2048"

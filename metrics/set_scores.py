@@ -99,7 +99,7 @@ def _inception_score(logits: np.ndarray, options: Options) -> dict:
 
 
 def _draws(of, real: np.ndarray, generated: np.ndarray, options: Options) -> dict:
-    """Returns publication A's protocol: mean and std of the score of `options.draws` images, drawn anew `options.repeats` times."""
+    """Returns the protocol of CO-1144: mean and std of the score of `options.draws` images, drawn anew `options.repeats` times."""
     if not options.draws:
         return {}
     found = intervals.resampled(of, real, generated, options.draws, options.repeats, options.seed)

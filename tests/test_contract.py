@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from microscopy.normalisation import ValueMap
+from microscopy.preparation import Prepared
 from training import loop
 from training.errors import ConfigError
 from training.task import Data
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
+PREPARED = Prepared({}, ValueMap(0.0, 255.0, "grey", (0.0, 0.0)), (64, 64), [], {})
 
 
 def get_config(name, preset):
@@ -78,7 +80,7 @@ def test_evaluation_is_named_finite_and_repeatable(name):
             batch = fake_batch(config) | {"valid": jnp.arange(8) + 8 * index < 14}
             yield batch | {"image": jnp.clip(batch["image"] + 0.1 * index + (split == "train"), -1, 1)}
 
-    data = Data({}, lambda arrays, key: fake_batch(config), lambda arrays, step: arrays, batches, ValueMap(0.0, 255.0, "grey", (0.0, 0.0)))
+    data = Data({}, lambda arrays, key: fake_batch(config), lambda arrays, step: arrays, batches, PREPARED)
     first, again = (task.evaluate(state, task.frozen, data, jax.random.key(3)) for _ in range(2))
     assert dict(first.scalars) == dict(again.scalars)
     assert all(np.isfinite(value) for value in first.scalars.values())

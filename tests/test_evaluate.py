@@ -44,7 +44,7 @@ def test_the_checkpoint_of_the_lowest_score_is_kept_and_chosen(trained, capsys):
     lowest = min(cards, key=cards.get)
     assert checkpoints.best(trained) == lowest
     assert checkpoints.scores(trained)[lowest].value == pytest.approx(cards[lowest])
-    assert run("--mode=evaluate", f"--workdir={trained}", "--checkpoint=best") == 0
+    assert run("--mode=evaluate", f"--workdir={trained}", "--checkpoint=best", "--num_searched=0") == 0
     assert evaluation(trained)["step"] == lowest
     assert evaluation(trained)["scalars"]["surface/card"] == pytest.approx(cards[lowest], rel=1e-4)
     assert f"best checkpoint</th><td>step {lowest}, surface/card" in (trained / "report.html").read_text()
@@ -56,23 +56,33 @@ def test_scans_of_another_folder_judge_and_those_trained_on_may_not(trained, sca
     other = tmp_path / "other"
     other.mkdir()
     (other / "same.png").write_bytes(pathlib.Path(held_out).read_bytes())
-    assert run("--mode=evaluate", f"--workdir={trained}") == 0
+    assert run("--mode=evaluate", f"--workdir={trained}", "--num_searched=0") == 0
     expected = evaluation(trained)["scalars"]
-    assert run("--mode=evaluate", f"--workdir={trained}", f"--input={other}") == 0
+    assert run("--mode=evaluate", f"--workdir={trained}", "--num_searched=0", f"--input={other}") == 0
     found = evaluation(trained)
     assert found["scalars"] == pytest.approx(expected, rel=1e-5)  # the held-out scan itself, so the same crops
     assert found["protocol"].endswith(f"Held-out scans: those of {other}.")
     cv2.imwrite(str(other / "same.png"), 255 - cv2.imread(held_out, cv2.IMREAD_UNCHANGED))
-    assert run("--mode=evaluate", f"--workdir={trained}", f"--input={other}") == 0
+    assert run("--mode=evaluate", f"--workdir={trained}", "--num_searched=0", f"--input={other}") == 0
     assert abs(evaluation(trained)["scalars"]["surface/card"] - expected["surface/card"]) > 0.01
     capsys.readouterr()
     assert run("--mode=evaluate", f"--workdir={trained}", f"--input={scans}") == 1
     assert "was trained on this scan" in capsys.readouterr().err
 
 
+def test_copies_are_searched_for_in_the_training_scans(trained):
+    assert run("--mode=evaluate", f"--workdir={trained}", "--num_searched=3") == 0
+    found = evaluation(trained)
+    assert {"copies/share", "copies/sensitivity", "copies/threshold", "copies/similarity_largest"} <= set(found["scalars"])
+    assert "3 images in 3 training scans, threshold by 299 crops of 1 held-out scans" in found["protocol"]
+    (rows,) = [rows for name, rows in found["tables"].items() if name.startswith("Images most alike")]
+    own = {item["file"] for item in json.loads((trained / "lineage.json").read_text())["scans"] if item["split"] == "train"}
+    assert [row["copy"] for row in rows] == [False] * 3 and {row["scan"] for row in rows} <= own
+
+
 def test_inception_scores_of_a_run_are_those_of_the_features(trained, real_data, capsys):
     weights = real_data / "inception-fid-weights" / "inception_v3_2015_12_05_bnfolded_to_mixed7a.npz"
-    assert run("--mode=evaluate", f"--workdir={trained}", f"--weights={weights}", "--features=64") == 0
+    assert run("--mode=evaluate", f"--workdir={trained}", f"--weights={weights}", "--features=64", "--num_searched=0") == 0
     found = evaluation(trained)
     scalars = {name.partition("/")[2]: value for name, value in found["scalars"].items() if name.startswith("inception/")}
     assert scalars["fid"] > scalars["fid_floor"] > 0 and scalars["kid_low"] < scalars["kid"] < scalars["kid_high"]

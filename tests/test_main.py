@@ -164,7 +164,7 @@ def test_evaluate_writes_the_scores_that_training_ended_with(trained, capsys):
     path = trained / "evaluation.json"
     before = json.loads(path.read_text())
     path.unlink()
-    assert run("--mode=evaluate", f"--workdir={trained}") == 0
+    assert run("--mode=evaluate", f"--workdir={trained}", "--num_searched=0") == 0
     protocol, *lines = capsys.readouterr().out.splitlines()
     printed = dict(line.split() for line in lines)
     after = json.loads(path.read_text())

@@ -8,7 +8,7 @@ import flax.struct
 import jax
 import numpy as np
 
-from microscopy.normalisation import ValueMap
+from microscopy.preparation import Prepared
 
 Batch = Mapping[str, jax.Array]
 """Arrays under fixed words: `image` float32 NHWC in [-1, 1], `label` int32 (b), `mask` int32 (b h w), `low`
@@ -35,14 +35,14 @@ class Data:
     jittable and gives one training batch. `refresh(arrays, step)` runs on the host and is a function of (seed, step):
     it exchanges the resident window of a set larger than the device, and returns its argument otherwise.
     `batches(split)` iterates "train", "held_out" or "test" in fixed order, the last batch padded, with `valid`.
-    `value_map` leads from [-1, 1] back to heights or grey levels and knows the nm per pixel.
+    `prepared` is what all of it is cut from: the scans by split, the crop, the map between [-1, 1] and heights or grey levels.
     """
 
     arrays: Any
     sample: Callable[[Any, jax.Array], Batch]
     refresh: Callable[[Any, int], Any]
     batches: Callable[[str], Iterator[Batch]]
-    value_map: ValueMap
+    prepared: Prepared
 
 
 class Score(NamedTuple):

@@ -81,7 +81,7 @@ def test_the_lower_interval_wins_whichever_set_has_it():
     assert found == [("a", "b", "b"), ("a", "c", "c"), ("b", "c", None)]
 
 
-def test_draws_are_those_of_publication_a(tmp_path, capsys):
+def test_draws_are_mean_and_std_over_images_drawn_anew(tmp_path, capsys):
     paths = [saved(tmp_path / f"{i}.npy", features(i, 60)) for i in range(2)]
     found = scored(tmp_path, *paths, "--metrics=fid,kid", "--draws=20", "--repeats=5", "--seed=3")
     for name, of in (("fid", fid.frechet_distance), ("kid", kid.kernel_distance)):
