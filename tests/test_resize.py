@@ -82,6 +82,17 @@ def test_bicubic_rounds_after_each_pass_as_uint8_images_do():
     np.testing.assert_array_equal(resize.bicubic(image, 8, 6, rounded=True), resize.bicubic(first, 8, 6, rounded=True))
 
 
+@pytest.mark.parametrize(("folder", "number"), [("Set5", i) for i in range(1, 6)] + [("Set14", i) for i in range(1, 15)])
+def test_bicubic_makes_the_published_low_resolution_files(real_data, folder, number):
+    high, low = (
+        cv2.imread(str(real_data / "sr-x4" / folder / f"img_{number:03d}_{which}.png"), cv2.IMREAD_UNCHANGED) for which in ("HR", "LR")
+    )
+    images = high.reshape(1, *high.shape[:2], -1)
+    found = np.asarray(resize.bicubic(images, *low.shape[:2], rounded=True))[0].reshape(low.shape)
+    np.testing.assert_array_equal(found[2:-2, 2:-2], low[2:-2, 2:-2])
+    assert low[2:-2, 2:-2].size > 2000 and low.std() > 10
+
+
 @pytest.mark.parametrize(("size", "new_size"), [(7, 299), (300, 299), (640, 299), (5, 5)])
 def test_tf1_bilinear_mixes_two_pixels_from_the_corner(size, new_size):
     line = noise((size, 1), 1, 1)[0, :, 0, 0]
