@@ -62,7 +62,7 @@ def notes(name: str, found: dict) -> list[str]:
         lines.append(f"mifid: memorisation distance {found['memorisation_distance']:.4g}, threshold {found['threshold']:g}")
     if name == "memorisation":
         lines.append(
-            f"memorisation: {found['num_copies']} of {found['n_generated']} images are copies (similarity above {found['threshold']:.3f})"
+            f"memorisation: {found['num_copies']} of {found['n_generated']} are copies (similarity above {found['threshold']:.3f})"
         )
         lines.append(f"memorisation: {found['sensitivity']:.0%} of planted copies were found")
     if "draws" in found:

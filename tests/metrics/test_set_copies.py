@@ -13,9 +13,9 @@ from microscopy import simulator
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
     """Folders `training`, `held_out` of four scans each and `images`: three copies, then five crops of a scan of neither."""
-    scans = [scan.pixels for scan in simulator.simulated_scans(simulator.SimulatorSettings(size_px=(256, 256)), num_scans=9, seed=0)]
+    scans = [scan.pixels for scan in simulator.simulated_scans(simulator.SimulatorSettings(size_px=(320, 320)), num_scans=9, seed=0)]
     random = np.random.default_rng(0)
-    images = [*random_crops(scans[:4], 3, 32, 3.0, random), *random_crops(scans[8:], 5, 32, 3.0, random)]
+    images = [*random_crops(scans[:4], 3, 32, 7.0, random), *random_crops(scans[8:], 5, 32, 7.0, random)]
     root = tmp_path_factory.mktemp("copies")
     for name, arrays in {"training": scans[:4], "held_out": scans[4:8], "images": images}.items():
         (root / name).mkdir()
@@ -26,7 +26,7 @@ def places(tmp_path_factory):
 
 def test_planted_copies_are_told_with_file_and_place(places, tmp_path, capsys):
     words = [str(places / "held_out"), str(places / "images"), "--metrics=memorisation", f"--training={places / 'training'}"]
-    assert score.main([*words, "--pitch=3", f"--json={tmp_path / 'out.json'}"]) == 0
+    assert score.main([*words, "--pitch=7", f"--json={tmp_path / 'out.json'}"]) == 0
     found = json.loads((tmp_path / "out.json").read_text())["memorisation"]
     assert "3 of 8 are copies" in capsys.readouterr().out
     assert found["value"] == 3 / 8 and found["sensitivity"] > 0.9 and found["n_training"] == found["n_real"] == 4
