@@ -30,12 +30,13 @@ _STORAGES = {
     "torch DoubleStorage": np.dtype("<f8"),
     "torch LongStorage": np.dtype("<i8"),
 }
-_DICT, _REBUILD = "collections OrderedDict", "torch._utils _rebuild_tensor_v2"
+_DICT, _PARAMETER = "collections OrderedDict", "torch.nn.parameter Parameter"
+_REBUILD = ("torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_tensor")
 _PLAIN = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _VALUES = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINSTRING", "SHORT_BINSTRING")
 _BUILDING = ("PROTO", "FRAME", "STOP", "MARK", "EMPTY_TUPLE", "EMPTY_LIST", "EMPTY_DICT", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3")
 _FILLING = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET")
-_ADMITTED = {*_PLAIN, *_VALUES, *_BUILDING, *_FILLING, "GLOBAL", "REDUCE", "BUILD", "BINPERSID"}
+_ADMITTED = {*_PLAIN, *_VALUES, *_BUILDING, *_FILLING, "GLOBAL", "REDUCE", "NEWOBJ", "BUILD", "BINPERSID"}
 _MALFORMED = (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError, struct.error, zlib.error)
 
 
@@ -56,6 +57,13 @@ class _Tensor:
     offset: int
     shape: tuple
     stride: tuple
+
+
+@dataclasses.dataclass
+class _Parameter:
+    """A parameter of the first versions of PyTorch (torchvision's VGG of 2017); its tensor may come after it."""
+
+    tensor: _Tensor | None = None
 
 
 def read_torch(content: bytes) -> dict[str, np.ndarray]:
@@ -110,7 +118,7 @@ def _state(value) -> dict:
     value = value.get("state_dict", value) if isinstance(value, dict) else value
     if not isinstance(value, dict):
         raise DataError("holds no dict of tensors; save model.state_dict()")
-    return value
+    return {name: entry.tensor if isinstance(entry, _Parameter) else entry for name, entry in value.items()}
 
 
 def _storages(value) -> list[_Storage]:
@@ -139,7 +147,7 @@ def _value(file: io.BytesIO):
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name not in _ADMITTED:
             raise DataError(f"holds the pickle instruction {opcode.name}, which no dict of tensors needs: it is refused, nothing was run")
-        if opcode.name == "GLOBAL" and argument not in (_DICT, _REBUILD, *_STORAGES):
+        if opcode.name == "GLOBAL" and argument not in (_DICT, _PARAMETER, *_REBUILD, *_STORAGES):
             raise DataError(f"asks for {argument.replace(' ', '.')[:80]}, which is no tensor: it is refused, nothing was run")
         if len(instructions) == MAX_INSTRUCTIONS:
             raise DataError(f"holds more than {MAX_INSTRUCTIONS} pickle instructions: it is no dict of tensors")
@@ -181,12 +189,14 @@ def _build(instructions):
                 stack.append(memo[argument])
             case "BINPERSID":
                 stack.append(_storage(stack.pop()))
-            case "REDUCE":
+            case "REDUCE" | "NEWOBJ":
                 arguments, function = stack.pop(), stack.pop()
                 stack.append(_reduced(function, arguments))
             case "BUILD":
-                # The attributes of a state dict: version numbers of modules.
-                stack.pop()
+                # Of a state dict these are version numbers of modules.
+                attributes = stack.pop()
+                if isinstance(stack[-1], _Parameter) and len(attributes) == 5:
+                    stack[-1].tensor = attributes[0]
             case _:
                 stack.append(argument)
     raise DataError("is a damaged PyTorch file (its pickle does not end); download it again")
@@ -218,7 +228,9 @@ def _reduced(function, arguments):
         made = {}
         _fill(made, [part for pairs in arguments[:1] for key, value in pairs for part in (key, value)])
         return made
-    if function != _REBUILD or not isinstance(arguments[0], _Storage):
+    if function == _PARAMETER:
+        return _Parameter(*arguments[:1])
+    if function not in _REBUILD or not isinstance(arguments[0], _Storage):
         raise TypeError(f"a call of {function}")
     storage, offset, shape, stride = arguments[:4]
     return _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, stride)))

@@ -9,6 +9,7 @@ import pathlib
 import urllib.request
 import zipfile
 import zlib
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
@@ -36,11 +37,11 @@ class Weights:
     arrays: dict[str, np.ndarray]
 
 
-def cached_file() -> pathlib.Path:
-    """Returns where `auto` keeps the FID weights: $XDG_CACHE_HOME/scanforge, or ~/.cache/scanforge; it need not exist."""
+def cached_file(name: str = FILE) -> pathlib.Path:
+    """Returns where `auto` keeps a file of weights: in $XDG_CACHE_HOME/scanforge, or ~/.cache/scanforge; it need not exist."""
     root = os.environ.get("XDG_CACHE_HOME", "")
     folder = pathlib.Path(root) if os.path.isabs(root) else pathlib.Path.home() / ".cache"
-    return folder / "scanforge" / FILE
+    return folder / "scanforge" / name
 
 
 def load(source: str) -> Weights:
@@ -51,13 +52,27 @@ def load(source: str) -> Weights:
     """
     if source != "auto":
         return read(pathlib.Path(source))
-    file = cached_file()
-    if not file.is_file():
-        _download(file)
+    file = fetched(URL, SHA256_PREFIX, "the FID network")
     weights = read(file)
-    if not weights.sha256.startswith(SHA256_PREFIX):
-        raise DataError(f"{file} is not the published file: its SHA-256 begins {weights.sha256[:8]}, not {SHA256_PREFIX}; delete it.")
+    check_published(file, weights.sha256, SHA256_PREFIX)
     return weights
+
+
+def fetched(url: str, sha256_prefix: str, network: str) -> pathlib.Path:
+    """Returns the file in the cache folder that `url` is the publisher's address of, after downloading it where it is absent.
+
+    What comes is kept only if its SHA-256 begins with `sha256_prefix`. Raises DataError saying what to put where, with `network`'s name.
+    """
+    file = cached_file(url.rpartition("/")[2])
+    if not file.is_file():
+        _download(url, file, sha256_prefix, network)
+    return file
+
+
+def check_published(file: pathlib.Path, sha256: str, prefix: str) -> None:
+    """Raises DataError where the SHA-256 of a cached file does not begin as its publisher says."""
+    if not sha256.startswith(prefix):
+        raise DataError(f"{file} is not the published file: its SHA-256 begins {sha256[:8]}, not {prefix}; delete it.")
 
 
 def read(path: pathlib.Path) -> Weights:
@@ -66,13 +81,21 @@ def read(path: pathlib.Path) -> Weights:
     A file may hold only the first layers. Raises DataError naming the file where it cannot be read, holds no convolutions, holds
     values that are not finite, or asks for code to be run.
     """
+    return read_with(path, _layers)
+
+
+def read_with(path: pathlib.Path, convert: Callable[[dict], dict[str, np.ndarray]], remedy: str = "name a file, or say auto") -> Weights:
+    """Returns the Weights that convert({name: array as stored}) makes of a .npz, PyTorch or .safetensors file, told apart by content.
+
+    Raises DataError naming the file where it cannot be read or `convert` raises one (without the file's name).
+    """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"is larger than {MAX_BYTES} bytes: these are no weights of Inception")
+            raise DataError(f"is larger than {MAX_BYTES} bytes: these are no network's weights")
         content = path.read_bytes()
-        arrays = _layers(_tensors(content))
+        arrays = convert(_tensors(content))
     except OSError as error:
-        raise DataError(f"weights {path}: {error.strerror or error}; name a file, or say auto.") from error
+        raise DataError(f"weights {path}: {error.strerror or error}; {remedy}.") from error
     except DataError as error:
         raise DataError(f"weights {path}: the file {error}.") from error
     return Weights(str(path), hashlib.sha256(content).hexdigest(), arrays)
@@ -116,7 +139,7 @@ def _holds_arrays(content: bytes) -> bool:
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise DataError("is a truncated zip archive; download it again") from error
     if sum(sizes.values()) > MAX_BYTES:
-        raise DataError(f"unpacks to more than {MAX_BYTES} bytes: these are no weights of Inception")
+        raise DataError(f"unpacks to more than {MAX_BYTES} bytes: these are no network's weights")
     return all(name.endswith(".npy") for name in sizes)
 
 
@@ -140,24 +163,24 @@ def _layers(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _download(file: pathlib.Path) -> None:
+def _download(url: str, file: pathlib.Path, sha256_prefix: str, network: str) -> None:
     try:
-        with urllib.request.urlopen(URL, timeout=60) as answer:
-            content = _received(answer)
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            content = _received(answer, file.name)
         found = hashlib.sha256(content).hexdigest()
-        if not found.startswith(SHA256_PREFIX):
-            raise OSError(f"what came has SHA-256 {found[:8]}..., not {SHA256_PREFIX}...")
+        if not found.startswith(sha256_prefix):
+            raise OSError(f"what came has SHA-256 {found[:8]}..., not {sha256_prefix}...")
         file.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(file, content)
     except (OSError, http.client.HTTPException) as error:
         raise DataError(
-            f"weights auto: cannot download the FID network ({error}).\nFetch {URL}\nand put it at {file}, or name a file of weights."
+            f"weights auto: cannot download {network} ({error}).\nFetch {url}\nand put it at {file}, or name a file of weights."
         ) from error
 
 
-def _received(answer) -> bytes:
+def _received(answer, name: str) -> bytes:
     content = bytearray()
-    with tqdm.tqdm(desc=FILE, unit="B", unit_scale=True) as bar:
+    with tqdm.tqdm(desc=name, unit="B", unit_scale=True) as bar:
         while part := answer.read(2**20):
             content += part
             bar.update(len(part))

@@ -75,6 +75,29 @@ def test_dtypes(storage, dtype, num):
     np.testing.assert_array_equal(found["a"].astype(float), np.arange(num))
 
 
+def old_tensor(key, shape, stride):
+    code = tensor(key, shape, stride, rebuild=b"ctorch._utils\n_rebuild_tensor\n")
+    # Four arguments, neither requires_grad nor hooks yet; None is for a view of the storage.
+    return code.removesuffix(b"\x89" + EMPTY + b"tR").replace(b"tQ", b"NtQ") + b"tR"
+
+
+PARAMETER = b"ctorch.nn.parameter\nParameter\n"
+OLD_PARAMETERS = [
+    lambda tensor_: PARAMETER + b")\x81(" + tensor_ + b"N\x89\x88" + EMPTY + b"tb",  # an empty one that is filled later
+    lambda tensor_: PARAMETER + b"(" + tensor_ + b"\x88tR(\x88\x89" + EMPTY + b"tb",
+    lambda tensor_: tensor_,
+]
+
+
+@pytest.mark.parametrize("parameter", OLD_PARAMETERS)
+def test_parameters_as_the_first_versions_stored_them(parameter):
+    content = plain(program({"a": parameter(old_tensor("0", (3, 2), (1, 3)))}), {"0": SIX})
+    np.testing.assert_array_equal(read_torch(content)["a"], SIX.reshape(2, 3).T)
+    torch = pytest.importorskip("torch", reason="PyTorch reads the same file")
+    found = torch.load(io.BytesIO(content), weights_only=True)["a"]
+    np.testing.assert_array_equal(found.detach().numpy(), SIX.reshape(2, 3).T)
+
+
 class Hostile:
     """What a pickle may do to whoever loads it."""
 
