@@ -9,6 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from superres.convolutions import narrow_convolution
+
 SCALES = (2, 4, 8)
 OUTPUTS = {"tanh": jnp.tanh, "sigmoid": lambda x: 2 * nn.sigmoid(x) - 1, "none": lambda x: x}
 NORMS = ("batch", "none")
@@ -26,6 +28,23 @@ class PReLU(nn.Module):
         """Returns an array of the shape and dtype of x."""
         slope = self.param("slope", nn.initializers.constant(0.25), (), jnp.float32).astype(x.dtype)
         return jnp.where(x >= 0, x, slope * x)
+
+
+class NarrowConvolution(nn.Module):
+    """(b, h, w, c) to (b, h, w, maps) with few maps, by a kernel of odd size and a bias."""
+
+    maps: int
+    size: int
+    precision: Any
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns an array of the given dtype."""
+        kernel = self.param("kernel", _kernel_init, (self.size, self.size, x.shape[-1], self.maps), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.maps,), jnp.float32)
+        y = narrow_convolution(x.astype(self.dtype), kernel.astype(self.dtype), self.precision)
+        return y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
 
 
 def pixel_shuffle(x: jax.Array) -> jax.Array:
@@ -98,7 +117,8 @@ class Generator(nn.Module):
             # One slope for all maps: before the shuffle or after it is the same.
             x = self._conv(f"up{step}_conv", 4 * self.num_maps, 3, True, _same_for_parts)(x)
             x = pixel_shuffle(PReLU(name=f"up{step}_prelu")(x))
-        x = self._conv("last_conv", 3 if self.output_mean else self.channels, self.last_kernel, True)(x)
+        maps = 3 if self.output_mean else self.channels
+        x = NarrowConvolution(maps, self.last_kernel, self.precision, self.dtype, name="last_conv")(x)
         x = OUTPUTS[self.output](x.astype(jnp.float32))
         return x.mean(-1, keepdims=True) if self.output_mean else x
 
