@@ -56,7 +56,8 @@ def dispatch(values: flags.FlagValues, stop) -> None:
     if values.mode == "inspect":
         import input_pipeline
 
-        input_pipeline.inspect(values.config, values.workdir)
+        staged = "stages" in values.config  # all of them train on one set
+        input_pipeline.inspect(values.config.stages[values.config.order[0]] if staged else values.config, values.workdir)
         return
     from training import devices, loop, workdir
     from training.generation import Request
@@ -64,7 +65,8 @@ def dispatch(values: flags.FlagValues, stop) -> None:
     if values.mode == "train":
         if values.distributed:
             devices.join()
-        loop.train(values.config, values.workdir, stop)
+        method = loop.method(values.config)
+        (method.run if hasattr(method, "run") else loop.train)(values.config, values.workdir, stop)
         return
     if values.config is not None:
         raise ConfigError(f"--mode={values.mode} takes the config of --workdir={values.workdir}; leave --config out.")

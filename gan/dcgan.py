@@ -15,6 +15,7 @@ from gan import copies, diffaugment, evaluation, losses, scores
 from gan.networks import NUM_BLOCKS, Discriminator, Generator
 from microscopy.pictures import to_uint8
 from training import checkpoints, devices, generation, weights
+from training.descent import descend, follow
 from training.errors import ConfigError
 from training.task import Net, Task
 
@@ -194,27 +195,14 @@ def make_train_step(train, latent_dim, generator, discriminator, optimizers):
         scalars[f"discriminator/{word}_real"] = jnp.mean(shown(real_logits))
         scalars[f"discriminator/{word}_generated"] = jnp.mean(shown(logits))
         scalars["generator/gradient"], scalars["discriminator/gradient"] = optax.tree.norm(gradient_g), optax.tree.norm(gradient_d)
-        net_g = _descend(state.generator, gradient_g, optimizers[0])
-        net_d = _descend(state.discriminator, gradient_d, optimizers[1])
+        net_g = descend(state.generator, gradient_g, optimizers[0])
+        net_d = descend(state.discriminator, gradient_d, optimizers[1])
         if stats:
             net_d = net_d.replace(stats=updated["batch_stats"])
-        average = _follow(state.average, net_g.params, train.ema_decay, state.step)
+        average = follow(state.average, net_g.params, train.ema_decay, state.step)
         return State(state.step + 1, net_g, net_d, average), scalars
 
     return train_step
-
-
-def _descend(net: Net, gradient, optimizer) -> Net:
-    updates, opt_state = optimizer.update(gradient, net.opt_state, net.params)
-    return net.replace(params=optax.apply_updates(net.params, updates), opt_state=opt_state)
-
-
-def _follow(average, params, decay, step):
-    """The decay starts low, as in tf.train.ExponentialMovingAverage, so that the average forgets the random start."""
-    if not average:
-        return average
-    now = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda a, p: now * a + (1.0 - now) * p, average, params)
 
 
 def make_inference(config):

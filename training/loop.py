@@ -16,7 +16,7 @@ from training import workdir as workdirs
 from training.errors import ConfigError
 from training.lock import workdir_lock
 from training.signals import Stop
-from training.task import Data, Evaluation, Task
+from training.task import Batch, Data, Evaluation, Task
 
 
 class Keys(NamedTuple):
@@ -30,7 +30,7 @@ class Keys(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What stays the same from a run's first step to its last."""
+    """What stays the same from a run's first step to its last; `shown` is the batch of held-out crops that pictures are made of."""
 
     config: Any
     workdir: pathlib.Path
@@ -39,6 +39,7 @@ class Run:
     mesh: jax.sharding.Mesh
     keys: Keys
     log: logbook.Logbook
+    shown: Batch
 
 
 @dataclasses.dataclass
@@ -57,8 +58,8 @@ def method(config):
     """Returns the module that `config.task` names, such as gan.dcgan."""
     try:
         module = importlib.import_module(config.task)
-        if not hasattr(module, "make_task"):
-            raise ConfigError(f"config.task={config.task!r} has no make_task; gan.dcgan is one that has.")
+        if not hasattr(module, "make_task") and not hasattr(module, "run"):
+            raise ConfigError(f"config.task={config.task!r} has neither make_task nor run; gan.dcgan has one.")
         return module
     except ModuleNotFoundError as error:
         raise ConfigError(f"config.task={config.task!r}: no such method ({error}).") from error
@@ -94,9 +95,10 @@ def _train(config, workdir, stop, task, prepared, mesh) -> dict:
     data = input_pipeline.make_data(config, prepared)
     arrays, frozen = devices.replicate(mesh, data.arrays), devices.replicate(mesh, task.frozen)
     data = dataclasses.replace(data, arrays=None)  # a window that has passed must not stay on the device
+    shown = next(iter(data.batches("held_out" if prepared.splits["held_out"] else "train")))
     sizes = {"num_steps": config.train.num_steps, "batch_size": config.train.batch_size}
     log = logbook.open_logbook(workdir, step=step, primary=devices.primary(), **sizes)
-    run, progress = Run(config, workdir, task, data, mesh, keys, log), Progress(state, step, step or None)
+    run, progress = Run(config, workdir, task, data, mesh, keys, log, jax.device_get(shown)), Progress(state, step, step or None)
     del state, imported
     try:
         log.status("running", step, checkpoint=progress.saved)
@@ -200,7 +202,7 @@ def _score(run: Run, progress: Progress, settled) -> None:
 
 
 def _draw(run: Run, progress: Progress, settled) -> None:
-    run.log.images("samples", progress.step, run.task.preview(settled, run.task.frozen, {}, run.keys.fixed))
+    run.log.images("samples", progress.step, run.task.preview(settled, run.task.frozen, run.shown, run.keys.fixed))
     progress.drawn = progress.step
 
 
