@@ -1,4 +1,4 @@
-"""Weights of Inception: read from .npz, PyTorch or .safetensors files, batch norm folded in; found or downloaded for `auto`."""
+"""Weights of Inception: read from .npz, PyTorch, .safetensors or Keras files, batch norm folded in; found or downloaded for `auto`."""
 
 import dataclasses
 import hashlib
@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
+from metrics.inception_table import VARIANTS
+from metrics.keras_file import is_keras, to_state
 from metrics.safetensors_file import read_safetensors
 from metrics.torch_file import MAX_BYTES, OLD_MAGIC, read_torch
 from microscopy.atomic import write_bytes
@@ -24,16 +26,21 @@ URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{F
 SHA256_PREFIX = "6726825d"
 """First digits of the file's SHA-256; the publisher's file name carries them, and more are not published."""
 BATCH_NORM_EPSILON = 1e-3
+IMAGENET_CLASSES = VARIANTS["imagenet-keras"].num_logits
 _BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Float32 arrays by name, `LAYER/kernel` (kh, kw, in, out) and `LAYER/bias` (out,), the file they come from and its SHA-256."""
+    """Float32 arrays by name, `LAYER/kernel` (kh, kw, in, out) and `LAYER/bias` (out,), the file they come from, its SHA-256, whose.
+
+    `network` is one of metrics.inception_table.VARIANTS.
+    """
 
     file: str
     sha256: str
     arrays: dict[str, np.ndarray]
+    network: str = "fid"
 
 
 def cached_file() -> pathlib.Path:
@@ -43,14 +50,14 @@ def cached_file() -> pathlib.Path:
     return folder / "scanforge" / FILE
 
 
-def load(source: str) -> Weights:
-    """Returns the Weights of a file, or for `auto` of the FID network as its PyTorch port published it.
+def load(source: str, network: str | None = None) -> Weights:
+    """Returns the Weights of a file, or for `auto` of the FID network as its PyTorch port published it; `network` as for `read`.
 
     `auto` takes the file in the cache folder, else downloads it there (95 MB, https, first digits of SHA-256 compared). Raises
     DataError naming the file and the remedy; offline, what to put where. Source: github.com/mseitzer/pytorch-fid.
     """
     if source != "auto":
-        return read(pathlib.Path(source))
+        return read(pathlib.Path(source), network)
     file = cached_file()
     if not file.is_file():
         _download(file)
@@ -60,32 +67,39 @@ def load(source: str) -> Weights:
     return weights
 
 
-def read(path: pathlib.Path) -> Weights:
-    """Returns the Weights of a .npz, PyTorch (.pth, .pt) or .safetensors file, told apart by content; batch norm is folded in.
+def read(path: pathlib.Path, network: str | None = None) -> Weights:
+    """Returns the Weights of a .npz, PyTorch (.pth, .pt), .safetensors or Keras .h5 file, told apart by content; batch norm is folded in.
 
-    A file may hold only the first layers. Raises DataError naming the file where it cannot be read, holds no convolutions, holds
-    values that are not finite, or asks for code to be run.
+    A file may hold only the first layers. Whose network it is (VARIANTS) shows in the names, Keras' or PyTorch's, and in the classes
+    of `fc`, 1008 for the FID's and 1000 for ImageNet's; `network` says so where a file shows neither, or wrongly. Raises DataError
+    naming the file where it cannot be read, holds no convolutions, holds values that are not finite, or asks for code to be run.
     """
+    if network is not None and network not in VARIANTS:
+        raise DataError(f"network {network}: not one of {', '.join(VARIANTS)}.")
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"is larger than {MAX_BYTES} bytes: these are no weights of Inception")
         content = path.read_bytes()
-        arrays = _layers(_tensors(content))
+        tensors = _tensors(content)
+        arrays = _layers(tensors)
     except OSError as error:
         raise DataError(f"weights {path}: {error.strerror or error}; name a file, or say auto.") from error
     except DataError as error:
         raise DataError(f"weights {path}: the file {error}.") from error
-    return Weights(str(path), hashlib.sha256(content).hexdigest(), arrays)
+    return Weights(str(path), hashlib.sha256(content).hexdigest(), arrays, network or _whose(tensors))
 
 
 def fold(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns {`LAYER/kernel`, `LAYER/bias`: float32} of a PyTorch state dict of `LAYER.conv` and `LAYER.bn`, and of `fc`.
 
     The batch norm's scale goes into the kernel, in float64: kernel g / sqrt(var + 0.001), bias b - mean g / sqrt(var + 0.001).
+    The bias of `fc` is ImageNet's only: the FID's logits have none. The head for training (AuxLogits) is left out.
     Raises DataError without the file's name where one of a layer's five arrays is missing or does not fit.
     """
     arrays = {}
     for layer in (name.removesuffix(".conv.weight") for name in state if name.endswith(".conv.weight")):
+        if layer.startswith("AuxLogits"):
+            continue
         kernel = state[f"{layer}.conv.weight"].astype(np.float64)
         norm = [state[f"{layer}.bn.{part}"].astype(np.float64) for part in _BATCH_NORM if f"{layer}.bn.{part}" in state]
         if kernel.ndim != 4 or len(norm) != 4 or any(part.shape != kernel.shape[:1] for part in norm):
@@ -96,7 +110,18 @@ def fold(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         arrays[f"{layer}/bias"] = np.float32(shift - mean * gain)
     if "fc.weight" in state:
         arrays["fc/kernel"] = np.float32(state["fc.weight"].T)
+        if "fc.bias" in state and state["fc.bias"].size == IMAGENET_CLASSES:
+            arrays["fc/bias"] = np.float32(state["fc.bias"])
     return arrays
+
+
+def _whose(tensors: dict[str, np.ndarray]) -> str:
+    if is_keras(tensors):
+        return "imagenet-keras"
+    classes = [array.size for name, array in tensors.items() if name in ("fc.bias", "fc/bias")]
+    classes += [size for name, array in tensors.items() if name in ("fc.weight", "fc/kernel") for size in array.shape]
+    found = IMAGENET_CLASSES in classes or any(name.startswith("AuxLogits") for name in tensors)
+    return "imagenet-torchvision" if found else "fid"
 
 
 def _tensors(content: bytes) -> dict[str, np.ndarray]:
@@ -131,7 +156,10 @@ def _read_npz(content: bytes) -> dict[str, np.ndarray]:
 def _layers(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     tensors = {name: array for name, array in tensors.items() if array.dtype.kind in "fiu" or array.dtype == jnp.bfloat16}
     folded = any(name.endswith("/kernel") for name in tensors)
-    arrays = {name: np.float32(array) for name, array in tensors.items() if "/" in name} if folded else fold(tensors)
+    if is_keras(tensors):
+        arrays = fold(to_state(tensors))
+    else:
+        arrays = {name: np.float32(array) for name, array in tensors.items() if "/" in name} if folded else fold(tensors)
     if not arrays:
         raise DataError("holds no convolutions (LAYER/kernel, or LAYER.conv.weight with LAYER.bn): it is another network's")
     for name, array in arrays.items():
