@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
+from metrics.hdf5_file import MAGIC, read_hdf5
 from metrics.inception_table import VARIANTS
 from metrics.keras_file import is_keras, to_state
 from metrics.safetensors_file import read_safetensors
@@ -131,7 +132,9 @@ def _tensors(content: bytes) -> dict[str, np.ndarray]:
         return _read_npz(content) if _holds_arrays(content) else read_torch(content)
     if content[8:9] == b"{":
         return read_safetensors(content)
-    raise DataError("is neither .npz, nor a PyTorch file of tensors, nor .safetensors")
+    if content.startswith(MAGIC):
+        return read_hdf5(content)
+    raise DataError("is neither .npz, nor a PyTorch file of tensors, nor .safetensors, nor Keras' .h5")
 
 
 def _holds_arrays(content: bytes) -> bool:
