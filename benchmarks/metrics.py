@@ -1,18 +1,30 @@
-"""Scores from features side by side with NumPy and SciPy on this machine: python -m benchmarks.metrics [--many]
+"""Scores side by side with NumPy, SciPy and PyTorch on this machine: python -m benchmarks.metrics [--many]
 
-Prints milliseconds a call and peer/ours, round by round in turn (benchmarks.timing). Both sides are float64 and must agree.
+Prints milliseconds a call and peer/ours, round by round in turn. In a round each side's time is the median of some calls: a few
+milliseconds after minutes of another's work would measure that work's caches. Both sides run in this process with the same threads,
+BLAS' as OPENBLAS_NUM_THREADS says, and must agree. Scores from features are float64; the features, where PyTorch is installed, float32.
 """
 
 import argparse
+import importlib.util
+import os
+import statistics
+import time
 from collections.abc import Callable
 
+import jax
 import numpy as np
 import scipy.linalg
 
 from benchmarks import timing
-from metrics import fid, kid
+from metrics import fid, inception, kid
+from metrics.inception_table import TAPS
+from metrics.weights import Weights
 
 WIDTH = 2048
+SECONDS = 1.0
+"""What a side's calls take together in a round, at least; one call where that is longer, MAX_CALLS at most."""
+MAX_CALLS = 25
 
 
 def features(num: int, seed: int) -> np.ndarray:
@@ -43,22 +55,36 @@ def kid_by_subsets(real: np.ndarray, generated: np.ndarray, num: int, size: int,
     return float(np.mean(found))
 
 
-def compare(title: str, peer: Callable[[], float], ours: Callable[[], float], rounds: int, tolerance: float) -> None:
-    """Prints a line with both medians and their ratio. Raises SystemExit where the values differ by more than `tolerance`."""
-    values = {}
-
-    def keeping(name, call):
-        def kept():
-            values[name] = call()
-
-        return kept
-
-    seconds = timing.interleaved({"peer": keeping("peer", peer), "ours": keeping("ours", ours)}, rounds)
-    if not abs(values["peer"] - values["ours"]) <= tolerance * max(abs(values["peer"]), 1):
-        raise SystemExit(f"{title}: the peer says {values['peer']}, ours {values['ours']}: speeds of different things")
+def compare(title: str, peer: Callable, ours: Callable, rounds: int, tolerance: float) -> None:
+    """Prints a line with both medians and their ratio. Raises SystemExit where values differ by more than `tolerance` of the peer's."""
+    calls, values, times = {"peer": peer, "ours": ours}, {}, {}
+    for name, call in calls.items():
+        values[name] = call()
+        start = time.perf_counter()
+        call()
+        times[name] = min(MAX_CALLS, int(np.ceil(SECONDS / (time.perf_counter() - start))))
+    difference, scale = np.abs(values["peer"] - values["ours"]).max(), np.abs(values["peer"]).max()
+    if not difference <= tolerance * max(scale, 1):
+        raise SystemExit(f"{title}: ours differs from the peer by {difference}, values are up to {scale}: speeds of different things")
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds):
+        for name in list(calls)[:: 1 if number % 2 == 0 else -1]:
+            seconds[name].append(median_seconds(calls[name], times[name]))
     medians = [timing.summary(seconds[name])["median_ms"] for name in ("peer", "ours")]
     ratio = timing.ratio_text(timing.ratio(seconds["peer"], seconds["ours"]))
-    print(f"{title}: peer {medians[0]:.1f} ms, ours {medians[1]:.2f} ms, {ratio}, {rounds} rounds", flush=True)
+    counts = f"{rounds} rounds of {times['peer']} and {times['ours']} calls"
+    print(f"{title}: peer {medians[0]:.1f} ms, ours {medians[1]:.2f} ms, {ratio}, {counts}", flush=True)
+
+
+def median_seconds(call: Callable[[], object], times: int) -> float:
+    """Returns the median of the seconds of `times` calls, after a pause, the first of several not counted."""
+    time.sleep(timing.PAUSE)
+    seconds = []
+    for _ in range(times if times == 1 else times + 1):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[-times:])
 
 
 def frechet(num: int, rounds: int) -> None:
@@ -80,17 +106,41 @@ def kernel_subsets(rounds: int, num: int = 100, size: int = 1000, rows: int = 20
     compare(title, lambda: kid_by_subsets(real, generated, num, size, seed=0), ours, rounds, 1e-9)
 
 
+def inception_features(rounds: int, tap: str, num: int) -> None:
+    """Prints the time of `num` images' Inception features: PyTorch (see benchmarks.torch_inception) and ours."""
+    from benchmarks import torch_inception
+
+    source = np.random.default_rng(0)
+    shapes = inception.layers((tap,))
+    arrays = {name: np.float32(source.normal(0, (2 / np.prod(shape[:-1])) ** 0.5, shape)) for name, shape in shapes.items()}
+    images = source.integers(0, 256, (num, inception.SIDE, inception.SIDE, 3), np.uint8)
+    extract = inception.make_features(Weights("random", "", arrays), (tap,))
+    part = inception.CHUNK_CPU if jax.default_backend() == "cpu" else inception.CHUNK
+    peers = torch_inception.features(arrays, images, TAPS.index(tap) + 1, part, timing.num_cores())
+    print(torch_inception.describe())
+    for name, peer in peers.items():
+        title = f"Inception features of {num} images, {tap} columns, against {name}"
+        compare(title, peer, lambda: extract(images)[tap], rounds, 1e-4)
+
+
 def main() -> None:
     """Prints the comparisons on the cores this process may use; --many adds N = 5000 (minutes)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="timed calls of each side (default: 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="timed rounds (default: 3)")
     parser.add_argument("--many", action="store_true", help="also the Frechet distance at N = 5000")
+    parser.add_argument("--images", type=int, default=32, help="images for Inception features (default: 32)")
     options = parser.parse_args()
-    print(f"{timing.num_cores()} cores, NumPy {np.__version__}, SciPy {scipy.__version__}, float64")
+    threads = os.environ.get("OPENBLAS_NUM_THREADS", timing.num_cores())
+    print(f"{timing.num_cores()} cores, {threads} BLAS threads on both sides, NumPy {np.__version__}, SciPy {scipy.__version__}")
     frechet(100, options.rounds)
     kernel_subsets(options.rounds)
     if options.many:
         frechet(5000, options.rounds)
+    if importlib.util.find_spec("torch"):
+        for tap in ("768", "2048"):
+            inception_features(options.rounds, tap, options.images)
+    else:
+        print("PyTorch is not installed: Inception features are not compared.")
 
 
 if __name__ == "__main__":

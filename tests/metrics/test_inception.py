@@ -67,6 +67,20 @@ def test_features_depend_neither_on_the_number_of_images_nor_on_their_place(run)
     np.testing.assert_array_equal(run(images[::-1])["64"], whole[::-1])
 
 
+def test_a_list_may_mix_sizes_and_colours(run):
+    source = np.random.default_rng(8)
+    images = [source.integers(0, 256, shape, np.uint8) for shape in ((20, 24), (30, 20, 3), (20, 24, 1), (31, 20, 3)) for _ in range(5)]
+    found = run(images)["64"]
+    assert found.shape == (20, 64)
+    for place in (0, 9, 12, 19):
+        np.testing.assert_allclose(found[place], run(images[place][None])["64"][0], rtol=1e-5)
+    np.testing.assert_array_equal(found[::-1], run(images[::-1])["64"])
+    np.testing.assert_array_equal(run(images[5:10])["64"], run(np.stack(images[5:10]))["64"])
+    for wrong in ([], [images[0], images[1].astype(float)], [images[0], images[5][..., :2]]):
+        with pytest.raises(DataError, match="takes uint8"):
+            run(wrong)
+
+
 def test_grey_images_are_three_equal_channels(run):
     grey = np.random.default_rng(2).integers(0, 256, (3, 20, 24), np.uint8)
     expected = run(np.repeat(grey[..., None], 3, 3))["64"]
@@ -120,8 +134,9 @@ def test_wrong_requests_are_one_short_error(run):
         inception.make_features(weights, ("65",))
     with pytest.raises(DataError, match="resize nice: not one of tf1, clean"):
         inception.make_features(weights, ("64",), how="nice")
-    with pytest.raises(DataError, match="ImageNet network"):
-        inception.make_features(Weights("w", "", weights.arrays | {"AuxLogits.conv0/kernel": np.zeros(3)}), ("64",))
+    whole = Weights("w", "", random_weights(inception.TAPS).arrays, "imagenet-torchvision")
+    with pytest.raises(DataError, match="fc/.* logits, only 64, 192, 768, 2048"):
+        inception.make_features(whole, ("logits",))
     with pytest.raises(DataError, match="another shape in Conv2d_1a_3x3/bias.* 64, only none"):
         inception.make_features(Weights("w", "", weights.arrays | {"Conv2d_1a_3x3/bias": np.zeros(3)}), ("64",))
     for images in (np.zeros((2, 8, 8, 3)), np.zeros((0, 8, 8), np.uint8), np.zeros((2, 8, 8, 4), np.uint8), np.zeros((8, 8), np.uint8)):
@@ -130,10 +145,10 @@ def test_wrong_requests_are_one_short_error(run):
 
 
 class Reference:
-    """The FID network written once more, in PyTorch, with batch norm; layers come into being with random numbers when first used."""
+    """The networks written once more, in PyTorch, with batch norm; layers come into being with random numbers when first used."""
 
-    def __init__(self, torch):
-        self.torch, self.state, self.generator = torch, {}, torch.Generator().manual_seed(0)
+    def __init__(self, torch, network="fid"):
+        self.torch, self.state, self.generator, self.network = torch, {}, torch.Generator().manual_seed(0), network
 
     def conv(self, x, name, channels, size, stride=1, padding=(0, 0)):
         torch, functional = self.torch, self.torch.nn.functional
@@ -176,7 +191,7 @@ class Reference:
         return self.torch.cat([one, y, z, self.chain(pool(x), block, ("branch_pool", 192, (1, 1)))], 1)
 
     def mean(self, x):
-        return self.torch.nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+        return self.torch.nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=self.network == "imagenet-torchvision")
 
     def maximum(self, x):
         return self.torch.nn.functional.max_pool2d(x, 3, 1, 1)
@@ -199,24 +214,68 @@ class Reference:
         y = self.conv(self.chain(x, "Mixed_7a", ("branch3x3_1", 192, (1, 1))), "Mixed_7a.branch3x3_2", 320, (3, 3), 2)
         z = self.chain(x, "Mixed_7a", ("branch7x7x3_1", 192, (1, 1)), ("branch7x7x3_2", 192, (1, 7)), ("branch7x7x3_3", 192, (7, 1)))
         x = self.torch.cat([y, self.conv(z, "Mixed_7a.branch7x7x3_4", 192, (3, 3), 2), self.halve(x)], 1)
-        last = self.seven(self.seven(x, "Mixed_7b", self.mean), "Mixed_7c", self.maximum).mean((2, 3))
-        self.state.setdefault("fc.weight", self.torch.randn(1008, 2048, generator=self.generator) / 45)
+        pool, classes = (self.maximum, 1008) if self.network == "fid" else (self.mean, 1000)
+        last = self.seven(self.seven(x, "Mixed_7b", self.mean), "Mixed_7c", pool).mean((2, 3))
+        self.state.setdefault("fc.weight", self.torch.randn(classes, 2048, generator=self.generator) / 45)
+        self.state.setdefault("fc.bias", self.torch.randn(classes, generator=self.generator))
+        logits = last @ self.state["fc.weight"].T + (0 if self.network == "fid" else self.state["fc.bias"])
         means = [part.mean((2, 3)) for part in (first, second, third)]
-        return dict(zip(inception.TAPS, (*means, last, last @ self.state["fc.weight"].T), strict=True))
+        return dict(zip(inception.TAPS, (*means, last, logits), strict=True))
 
 
-def test_every_tap_is_that_of_pytorch_with_the_same_weights_file(tmp_path):
+def built():
+    """Returns the names of the convolutions as keras.applications.inception_v3 and torchvision build them, written out by hand."""
+    double, cross = ["branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3"], ["branch3x3dbl_3a", "branch3x3dbl_3b", "branch_pool"]
+    five = ["branch1x1", "branch5x5_1", "branch5x5_2", *double, "branch_pool"]
+    seven = ["branch7x7_1", "branch7x7_2", "branch7x7_3", *(f"branch7x7dbl_{place}" for place in range(1, 6)), "branch_pool"]
+    last = ["branch1x1", "branch3x3_1", "branch3x3_2a", "branch3x3_2b", *double[:2], *cross]
+    blocks = {f"Mixed_5{letter}": five for letter in "bcd"} | {"Mixed_6a": ["branch3x3", *double]}
+    blocks |= {f"Mixed_6{letter}": ["branch1x1", *seven] for letter in "bcde"}
+    blocks |= {"Mixed_7a": ["branch3x3_1", "branch3x3_2", *(f"branch7x7x3_{place}" for place in range(1, 5))]}
+    blocks |= {"Mixed_7b": last, "Mixed_7c": last}
+    stem = ["Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3"]
+    return stem + [f"{block}.{layer}" for block, layers in blocks.items() for layer in layers]
+
+
+def keras_names(state):
+    """Returns a state dict's arrays as Keras keeps them, numbered from 95 as in a session's second model; batch norms have no scale."""
+    arrays = {"model/predictions/kernel:0": state["fc.weight"].T, "model/predictions/bias:0": state["fc.bias"]}
+    for number, name in enumerate(built(), 95):
+        assert (state[f"{name}.bn.weight"] == 1).all()
+        arrays[f"conv2d_{number}/conv2d_{number}/kernel:0"] = state[f"{name}.conv.weight"].transpose(2, 3, 1, 0)
+        for theirs, ours in (("beta", "bias"), ("moving_mean", "running_mean"), ("moving_variance", "running_var")):
+            arrays[f"batch_normalization_{number}/{theirs}:0"] = state[f"{name}.bn.{ours}"]
+    return dict(reversed(arrays.items()))
+
+
+@pytest.mark.parametrize("network", ["fid", "imagenet-torchvision", "imagenet-keras"])
+def test_every_tap_is_that_of_pytorch_with_the_same_weights_file(tmp_path, network):
     torch = pytest.importorskip("torch", reason="needs PyTorch")
-    reference, images = Reference(torch), np.random.default_rng(5).uniform(-1, 1, (2, 107, 91, 3)).astype(np.float32)
+    reference, images = Reference(torch, network), np.random.default_rng(5).uniform(-1, 1, (2, 107, 91, 3)).astype(np.float32)
     with torch.no_grad():
-        expected = reference(torch.tensor(images.transpose(0, 3, 1, 2)))
-    torch.save(reference.state, tmp_path / "weights.pth")
-    torch.save(reference.state, tmp_path / "older.pth", _use_new_zipfile_serialization=False)
-    weights, older = (load(str(tmp_path / name)) for name in ("weights.pth", "older.pth"))
-    assert inception.reached(weights) == inception.TAPS
-    assert all(np.array_equal(older.arrays[name], array) for name, array in weights.arrays.items())
-    found = jax.jit(inception.Inception().apply)(inception.parameters(weights, inception.TAPS), images)
+        pixels = torch.tensor(images.transpose(0, 3, 1, 2))
+        expected = reference(pixels)
+        if network == "imagenet-keras":
+            reference.state |= {name: torch.ones_like(gain) for name, gain in reference.state.items() if name.endswith("bn.weight")}
+            expected = reference(pixels)
+    weights = stored(torch, reference.state, network, tmp_path)
+    assert weights.network == network and inception.reached(weights) == inception.TAPS
+    found = jax.jit(inception.Inception(network=network).apply)(inception.parameters(weights, inception.TAPS), images)
     for tap in inception.TAPS:
         values = expected[tap].numpy()
-        assert np.ptp(values, axis=0).max() > 0.01 * values.max()
+        assert np.ptp(values, axis=0).max() > 0.01 * abs(values).max()
         np.testing.assert_allclose(found[tap], values, atol=1e-5 * abs(values).max(), rtol=0)
+
+
+def stored(torch, state, network, folder):
+    """Returns the weights of a file as the network's publisher writes it, read back."""
+    if network == "imagenet-keras":
+        np.savez(folder / "weights.npz", **keras_names({name: tensor.numpy() for name, tensor in state.items()}))
+        return load(str(folder / "weights.npz"))
+    aux = {"AuxLogits.conv0.conv.weight": torch.zeros(128, 768, 1, 1), "AuxLogits.fc.weight": torch.zeros(1000, 768)}
+    state = state | (aux if network == "imagenet-torchvision" else {})
+    torch.save(state, folder / "weights.pth")
+    torch.save(state, folder / "older.pth", _use_new_zipfile_serialization=False)
+    weights, older = (load(str(folder / name)) for name in ("weights.pth", "older.pth"))
+    assert all(np.array_equal(older.arrays[name], array) for name, array in weights.arrays.items())
+    return weights
