@@ -15,11 +15,11 @@ FLOOR_DRAWS = 10
 
 
 class Judge(NamedTuple):
-    """Inception up to one layer: `extract(uint8 images) -> (n, d)`, the layer's width as text, the weights' SHA-256."""
+    """Inception up to one layer: `extract(uint8 images) -> (n, d)`, the layer's width as text, and whose network it is, with SHA-256."""
 
     extract: Callable[[np.ndarray], np.ndarray]
     features: str
-    sha256: str
+    network: str
 
 
 def judge(settings) -> Judge | None:
@@ -34,7 +34,7 @@ def judge(settings) -> Judge | None:
         return None
     loaded = weights.load("auto" if settings.weights == "cached" else settings.weights)
     run = inception.make_features(loaded, (settings.features,))
-    return Judge(lambda images: run(images)[settings.features], settings.features, loaded.sha256)
+    return Judge(lambda images: run(images)[settings.features], settings.features, f"{loaded.network} {loaded.sha256[:8]}")
 
 
 def without(config):
@@ -60,7 +60,7 @@ def score(images: np.ndarray, real: np.ndarray, value_map: ValueMap, inception_j
     width, names = inception_judge.features, ("fid", "kid")
     rows = [{"score": f"{name}-{width}", "n": len(images), "n_real": len(real), **_row(name, scalars)} for name in names]
     tables = {"FID and KID (whole sets) against held-out crops, with 95 % intervals": rows, **tables}
-    protocol = f"{width}-d Inception {inception_judge.sha256[:8]}, tf1 resize, {len(images)} against {len(real)}"
+    protocol = f"{width}-d Inception {inception_judge.network}, {len(images)} against {len(real)}"
     return scalars, tables, f"{notes}; FID and KID {protocol}", Score("inception/kid", scalars["inception/kid"], protocol)
 
 

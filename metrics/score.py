@@ -57,7 +57,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "--features", default="2048", choices=("2048", "768", "192", "64"), help="Inception layer of fid, kid, prdc and mifid"
     )
     parser.add_argument("--weights", default="auto", help="file of Inception weights, or auto: the cache folder, else the public release")
-    parser.add_argument("--resize", default="tf1", choices=("tf1", "clean"), help="to 299 x 299: the FID's own bilinear, or antialiased")
+    text = "to 299 x 299: tf1 (the FID network's own bilinear), clean (antialiased), bilinear (ImageNet's); empty: the network's own"
+    parser.add_argument("--resize", default="", choices=("", "tf1", "clean", "bilinear"), help=text)
     parser.add_argument("--nm_per_pixel", type=float, default=None, help="of all sets, where the files do not say (surface)")
     parser.add_argument("--training", default="", help="memorisation: the scans the generator was trained on; REAL are scans it was not")
     parser.add_argument("--pitch", type=float, default=None, help="memorisation: px of a scan per px of an image, where files do not say")

@@ -16,6 +16,8 @@ def table(scores: dict[str, dict[str, dict]]) -> list[str]:
     kept = [index for index, title in enumerate(HEADER) if title != "set" or several]
     lines = aligned([[row[index] for index in kept] for row in cells], [HEADER[index] in _LEFT for index in kept])
     starred = any(cell.endswith("*") for row in cells for cell in row[:-1])
+    networks = {found["network"] for of in scores.values() for found in of.values() if found.get("network", "fid") != "fid"}
+    lines += [f"features of {name}: not those of the FID as published" for name in sorted(networks)]
     return lines + ["* not calibrated at this N and width: a rough guide"] * starred
 
 

@@ -1,23 +1,22 @@
 """Inception features of several image sets: by one map of values, with a bar, kept on disk between runs."""
 
-import functools
 import pathlib
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tqdm
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from metrics import feature_cache, image_sets, inception, weights
 from metrics.image_sets import ImageSet
+from metrics.inception_table import VARIANTS
 from microscopy import normalisation, pictures
 from microscopy.normalisation import ValueMap
 from microscopy.scan import DataError, Scan
 
+AT_A_TIME = 256
 FEATURE_SCORES = ("fid", "kid", "prdc", "mifid")
 FEWEST = {"fid": 4, "kid": 3, "is": 2, "prdc": 6, "mifid": 2, "surface": 2}
 """Images or rows a set must have: of fid for its interval, of prdc for a fifth neighbour."""
@@ -26,13 +25,13 @@ FEWEST = {"fid": 4, "kid": 3, "is": 2, "prdc": 6, "mifid": 2, "surface": 2}
 class Options(NamedTuple):
     """How sets are scored.
 
-    Inception layer, weights (a file, or auto), resize to 299, nm per pixel of all sets (None: what the files say), seed, folder of the
-    feature cache (None: nothing is kept), and the draws of CO-1144: images a draw (0: none) and their number.
+    Inception layer, weights (a file, or auto), resize to 299 (empty: the network's own), nm per pixel of all sets (None: what the files
+    say), seed, folder of the feature cache (None: nothing is kept), and the draws of CO-1144: images a draw (0: none) and their number.
     """
 
     features: str = "2048"
     weights: str = "auto"
-    resize: str = "tf1"
+    resize: str = ""
     nm_per_pixel: float | None = None
     seed: int = 0
     cache: pathlib.Path | None = None
@@ -74,11 +73,13 @@ def measure(names: tuple[str, ...], sets: list[ImageSet], options: Options) -> t
         return [Measured(*pair) for pair in zip(sets, layers, strict=True)], facts
     loaded = weights.load(options.weights)
     value_map = value_map_of(sets[0].scans)
-    extract = _make_extract(inception.parameters(loaded, taps), taps, value_map, options.resize)
+    how = options.resize or VARIANTS[loaded.network].resize
+    extract = _make_extract(loaded, taps, value_map, how)
     mapped = None if value_map is None else [value_map.low, value_map.high, value_map.unit]
-    made_by = {"weights": loaded.sha256, "resize": options.resize, "map": mapped, "platform": jax.default_backend()}
+    made_by = {"weights": loaded.sha256, "network": loaded.network, "resize": how, "map": mapped, "platform": jax.default_backend()}
     measured = [_with_layers(each, taps, extract, made_by, options.cache) for each in sets]
-    return measured, {"features": options.features, "resize": options.resize, "weights_sha256": loaded.sha256}
+    facts = {"features": options.features, "resize": how, "network": loaded.network, "weights_sha256": loaded.sha256}
+    return measured, facts
 
 
 def value_map_of(scans: list[Scan]) -> ValueMap | None:
@@ -103,39 +104,19 @@ def _with_layers(images: ImageSet, taps: tuple[str, ...], extract: Callable, mad
     return Measured(images, {"logits" if tap == "logits" else "features": layer for tap, layer in layers.items()}, cached)
 
 
-@functools.cache
-def _network(taps: tuple[str, ...]):
-    return jax.jit(inception.Inception(taps).apply)
-
-
-def _make_extract(variables: dict, taps: tuple[str, ...], value_map: ValueMap | None, how: str) -> Callable[[ImageSet], dict]:
-    """Returns a function of a set that returns {tap: float32 (n, d)}, with a bar.
-
-    Each image is resized alone, so that sets of many sizes still fill whole parts of the network, and its features depend on no other.
-    """
-    devices = jax.local_devices()
-    mesh = jax.sharding.Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
-    split = NamedSharding(mesh, PartitionSpec("data"))
-    variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
-    network = _network(taps)
-    size = len(devices) * (inception.CHUNK_CPU if devices[0].platform == "cpu" else inception.CHUNK)
+def _make_extract(loaded: weights.Weights, taps: tuple[str, ...], value_map: ValueMap | None, how: str) -> Callable[[ImageSet], dict]:
+    """Returns a function of a set that returns {tap: float32 (n, d)}, with a bar."""
+    run = inception.make_features(loaded, taps, how=how)
 
     def extract(images: ImageSet) -> dict[str, np.ndarray]:
         found = []
         # None: no bar where stderr is no terminal.
         with tqdm.tqdm(total=len(images), unit="image", desc=f"features of {pathlib.Path(images.place).name}", disable=None) as bar:
-            for start in range(0, len(images), size):
-                part = [_prepared(scan, value_map, how) for scan in images.scans[start : start + size]]
-                filled = jnp.concatenate(part + [jnp.zeros_like(part[0])] * (size - len(part)))
-                found.append(network(variables, jax.device_put(filled, split)))
-                # One part may wait while one is computed; more would only fill the memory.
-                jax.block_until_ready(found[-2:-1])
+            for start in range(0, len(images), AT_A_TIME):
+                part = [eight_bit(scan, value_map) for scan in images.scans[start : start + AT_A_TIME]]
+                # Colour or not, whatever the neighbours are: the list may mix both, and sizes.
+                found.append(run(part))
                 bar.update(len(part))
-            return {tap: np.concatenate([np.asarray(part[tap]) for part in found])[: len(images)] for tap in taps}
+        return {tap: np.concatenate([part[tap] for part in found]) for tap in taps}
 
     return extract
-
-
-def _prepared(scan: Scan, value_map: ValueMap | None, how: str) -> jax.Array:
-    pixels = eight_bit(scan, value_map)
-    return inception.prepare(pixels[None, ..., None] if pixels.ndim == 2 else pixels[None], how=how)

@@ -39,9 +39,9 @@ def test_with_inception_the_kid_ranks_and_its_protocol_names_layer_weights_and_n
         return pixels.reshape(len(pixels), -1)[:, :20].astype(np.float64) / 64
 
     real, made = images(30, 1), images(20)
-    scalars, tables, _, best = scores.score(made, real, GREY, scores.Judge(extract, "2048", "abcdef0123"))
+    scalars, tables, _, best = scores.score(made, real, GREY, scores.Judge(extract, "2048", "fid abcdef01"))
     assert [one.dtype for one in seen] == [np.uint8, np.uint8] and [len(one) for one in seen] == [30, 20]
-    assert best == scores.Score("inception/kid", scalars["inception/kid"], "2048-d Inception abcdef01, tf1 resize, 20 against 30")
+    assert best == scores.Score("inception/kid", scalars["inception/kid"], "2048-d Inception fid abcdef01, 20 against 30")
     first, second = (extract(one) for one in seen[:2])
     means, covariances = zip(*((one.mean(0), np.cov(one.T)) for one in (first, second)), strict=True)
     root = scipy.linalg.sqrtm(covariances[0] @ covariances[1]).real

@@ -74,7 +74,7 @@ def test_extraction_is_that_of_inception_and_the_second_time_comes_from_the_cach
     single = inception.make_features(loaded, ("64",))
     expected = np.concatenate([single(scan.pixels[None])["64"] for scan in sets[0].scans[:4]])
     np.testing.assert_allclose(first[0].layers["features"][:4], expected, rtol=1e-5, atol=1e-6)
-    assert facts == {"features": "64", "resize": "tf1", "weights_sha256": loaded.sha256} and not first[0].cached
+    assert facts == {"features": "64", "resize": "tf1", "network": "fid", "weights_sha256": loaded.sha256} and not first[0].cached
     monkeypatch.setattr(inception, "prepare", lambda *_, **__: pytest.fail("computed again"))
     again, _ = set_features.measure(("fid",), sets, options)
     assert again[0].cached and again[1].cached and np.array_equal(again[0].layers["features"], first[0].layers["features"])
