@@ -32,8 +32,13 @@ def fake_batch(config):
 @pytest.mark.parametrize("preset", ["", "cpu", "tiny"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_step_keeps_tree_shapes_and_dtypes_and_counts(name, preset):
-    config = get_config(name, preset)
-    assert config.is_locked and config.name == f"configs/{name}.py"
+    whole = get_config(name, preset)
+    assert whole.is_locked and whole.name == f"configs/{name}.py"
+    for config in whole.stages.values() if "stages" in whole else [whole]:
+        check_step(config)
+
+
+def check_step(config):
     task = loop.method(config).make_task(config)
     loop.check_periods(config.train)
     key = jax.random.key(0)

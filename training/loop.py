@@ -239,8 +239,9 @@ def _report(run: Run, progress: Progress, facts: dict[str, str]) -> pathlib.Path
     config = run.config
     headline = {"config": config.name, "source": config.data.source, "devices": devices.describe(), "commit": workdirs.commit()}
     headline |= {"batch": str(config.train.batch_size), **facts, "best checkpoint": best_text(run.workdir) or "none scored yet"}
-    plain = workdirs.plain_evaluation(progress.evaluation) if progress.evaluation else workdirs.read_evaluation(run.workdir)
-    return report.write_report(run.workdir, title=config.name, facts=headline, evaluation=plain)
+    last = progress.evaluation
+    shown = workdirs.plain_evaluation(last) | {"figures": last.figures} if last else workdirs.read_evaluation(run.workdir)
+    return report.write_report(run.workdir, title=config.name, facts=headline, evaluation=shown)
 
 
 def best_text(workdir) -> str:

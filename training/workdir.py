@@ -13,6 +13,7 @@ import ml_collections
 
 from microscopy.atomic import write_json
 from microscopy.normalisation import ValueMap
+from microscopy.pictures import write_png
 from training import checkpoints, devices
 from training.errors import ConfigError, RunError
 
@@ -164,5 +165,7 @@ def read_evaluation(workdir) -> dict | None:
 
 
 def write_evaluation(workdir, step: int, evaluation) -> None:
-    """Writes evaluation.json: the step, protocol, scalars and tables of one evaluation."""
+    """Writes evaluation.json: the step, protocol, scalars and tables of one evaluation; its pictures as evaluation/NAME.png."""
+    for name, picture in evaluation.figures.items():
+        write_png(pathlib.Path(workdir) / "evaluation" / f"{name.replace(' ', '_')}.png", picture)
     write_json(pathlib.Path(workdir) / "evaluation.json", {"step": step, **plain_evaluation(evaluation)})
