@@ -55,7 +55,7 @@ def test_sub_folders_are_classes_one_level_down(tmp_path):
     assert [scan.mask is not None for scan in scans] == [True, False, False]
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "lineage.json", "generation.json", "crops.json", "inspect.json"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "lineage.json", "generation.json", "prediction.json", "crops.json", "inspect.json"])
 def test_folders_this_program_wrote_are_no_classes(tmp_path, name):
     write(tmp_path / "dot/1.png", noise(0))
     (tmp_path / "dot/config.json").write_text("of the microscope")
