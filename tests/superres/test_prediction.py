@@ -81,6 +81,11 @@ def test_the_published_generator_sees_40_pixels_and_its_tile_fits_the_budget():
     assert prediction.receptive_radius(model) == 4 + 32 + 1 + 3
     tile = prediction.automatic_tile(Network(None, 4, 1, 40, 64), 40)
     assert tile % prediction.STEP == 0 and tile >= 3 * 40 and tile**2 * 16 * 64 * 4 * prediction.COPIES <= prediction.BUDGET
+    model, side = Generator(num_blocks=1), 64
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=False))
+    low = jax.ShapeDtypeStruct((1, side, side, 1), jnp.float32)
+    planned = jax.jit(lambda variables, low: model.apply(variables, low, train=False)).lower(shapes, low).compile().memory_analysis()
+    assert planned.temp_size_in_bytes == pytest.approx(side**2 * 16 * 64 * 4 * prediction.COPIES, rel=0.1)
 
 
 @pytest.mark.parametrize(("scale", "channels", "pad_value"), [(2, 1, 0.0), (4, 3, -1.0), (8, 1, -1.0)])
