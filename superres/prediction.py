@@ -2,8 +2,9 @@
 
 What the network sees is in [-1, 1]. 8 bits are 0..255, as the published networks were trained. 16 bits and floats have no range of
 their own (a 12-bit camera fills a sixteenth of the 16 bits, heights are any number): the image's own least and greatest value become
--0.9 and 0.9, so that nothing is clipped and tanh, which the output may end in, is far from its limits. One spike therefore takes
-contrast from all the rest: despike such a scan first.
+-0.9 and 0.9, so that nothing is clipped and tanh, which the output may end in, is far from its limits. Heights lose their least-squares
+plane before and have it again, finer, afterwards: an unlevelled scan is a ramp in which the network would hardly see the surface.
+One spike takes contrast from all the rest: despike such a scan first.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from microscopy import tiling
+from microscopy import planes, tiling
 from microscopy.folder import list_scans, read_scan
 from microscopy.formats import read_content, read_header
 from microscopy.native import is_native
@@ -58,10 +59,11 @@ class Network:
 
 
 class Levels(NamedTuple):
-    """The value in the middle of the network's range and what lies between it and 1."""
+    """The value in the middle of the network's range, what lies between it and 1, and the plane taken away before (`planes.plane`)."""
 
     middle: float
     reach: float
+    plane: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 def receptive_radius(model) -> int:
@@ -83,17 +85,23 @@ def automatic_tile(network: Network, halo: int) -> int:
     return max(int(side) // STEP, -(-3 * halo // STEP), 1) * STEP
 
 
-def levels(pixels: np.ndarray) -> Levels:
+def levels(pixels: np.ndarray, unit: str = "grey") -> Levels:
     """Returns how an image's values become the network's: see the module. `reach` is 0 for a 16-bit or float image of one value."""
     if pixels.dtype == np.uint8:
         return Levels(127.5, 127.5)
+    if unit == "nm" and pixels.dtype.kind == "f":
+        flat, plane = planes.plane(pixels)
+        return levels(flat)._replace(plane=tuple(plane.tolist()))
     low, high = float(pixels.min()), float(pixels.max())
     return Levels((low + high) / 2, (high - low) / 2 / REACH)
 
 
 def to_network(pixels: np.ndarray, levels: Levels, channels: int) -> np.ndarray:
     """Returns float32 (h, w, channels) in [-1, 1] of pixels (h, w) or (h, w, 3); three become one by `LUMA`, one three by repetition."""
-    unit = (pixels.astype(np.float64) - levels.middle) / (levels.reach or 1.0)
+    values = pixels.astype(np.float64)
+    if any(levels.plane):
+        values -= planes.plane_surface(values.shape, *levels.plane)
+    unit = (values - levels.middle) / (levels.reach or 1.0)
     if unit.ndim == 3 and channels == 1:
         unit = unit @ np.array(LUMA)
     if unit.ndim == 2:
@@ -109,6 +117,9 @@ def from_network(image: np.ndarray, levels: Levels, like: np.ndarray) -> np.ndar
     image = image.astype(np.float64)
     image = image.mean(-1) if like.ndim == 2 or image.shape[-1] == 1 else image
     values = image * levels.reach + levels.middle
+    if any(levels.plane):
+        finer = len(like) / len(values)
+        values += planes.plane_surface(values.shape, levels.plane[0], *(slope * finer for slope in levels.plane[1:]))
     if like.dtype.kind == "f":
         return values.astype(np.float32)
     return np.clip(np.rint(values), 0, np.iinfo(like.dtype).max).astype(like.dtype)
@@ -189,7 +200,7 @@ def predict(network: Network, request: prediction.Request, facts: Mapping, *, ma
 
     def one(scan: Scan) -> dict[str, bytes]:
         (suffix,) = suffixes(request.format, pathlib.Path(scan.file))
-        between = levels(scan.pixels)
+        between = levels(scan.pixels, scan.unit)
         low = to_network(scan.pixels, between, network.channels)
         with busy:
             _tell_once(told, scan, network.channels)
