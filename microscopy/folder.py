@@ -100,7 +100,7 @@ def list_scans(path: str | os.PathLike) -> dict[str, pathlib.Path]:
 
 
 def read_scan(id: str, file: str | os.PathLike, *, max_pixels: int, channel: str = "") -> Scan:
-    """Returns one file as a Scan without mask or label: pixels, unit, pixel size and channel as `read_folder` has them; its errors."""
+    """Returns one file as a Scan without mask: pixels, unit, pixel size and channel as `read_folder` has them; its errors."""
     return _read_scan(id, [pathlib.Path(file)], [], _Options(max_pixels, (0, 0, 0, 0), None, channel))
 
 
