@@ -1,8 +1,9 @@
-"""Scanforge's command line: flags only. Trains, inspects, generates or evaluates.
+"""Scanforge's command line: flags only. Trains, inspects, generates, predicts or evaluates.
 
 python main.py --config=configs/dcgan48.py:cpu --workdir=runs/first                             trains, or goes on training
 python main.py --mode=inspect --config=configs/dcgan48.py --config.data.source=folder:scans     shows what would be trained on
 python main.py --mode=generate --workdir=runs/first --num_images=1000 --output=images           writes images
+python main.py --mode=predict --workdir=runs/first --input=scans --output=enlarged              applies a network to scans
 python main.py --mode=evaluate --workdir=runs/first                                             scores a checkpoint
 """
 
@@ -19,7 +20,7 @@ from absl import flags
 from training import command
 from training.errors import ConfigError
 
-MODES = ("train", "inspect", "generate", "evaluate")
+MODES = ("train", "inspect", "generate", "predict", "evaluate")
 
 
 def run(argv: list[str]) -> int:
@@ -32,16 +33,21 @@ def define(argv: list[str]) -> flags.FlagValues:
     values = command.new_flags(argv)
     flags.DEFINE_enum("mode", "train", MODES, f"What to do: {', '.join(MODES)}.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, log, samples, report.", flag_values=values)
-    flags.DEFINE_string("checkpoint", "last", "generate, evaluate: last, best (by held-out scans) or a step.", flag_values=values)
-    flags.DEFINE_string("input", "", "evaluate: folder of scans to score against instead of the held-out ones.", flag_values=values)
+    flags.DEFINE_string("checkpoint", "last", "generate, predict, evaluate: last, best (by held-out scans) or a step.", flag_values=values)
+    text = "evaluate: folder of scans to score against instead of the held-out ones. predict: a file or a folder of scans."
+    flags.DEFINE_string("input", "", text, flag_values=values)
     flags.DEFINE_string("weights", "", "evaluate: Inception weights, a file or auto, instead of config.eval.weights.", flag_values=values)
     flags.DEFINE_integer("num_searched", 100, "evaluate: images searched for copies of the training scans.", flag_values=values)
     flags.DEFINE_string("features", "", "evaluate: Inception layer, 2048, 768, 192 or 64.", flag_values=values)
     flags.DEFINE_integer("num_images", 64, "generate: how many.", flag_values=values)
     flags.DEFINE_integer("seed", 0, "generate: image i depends on (seed, i) alone.", flag_values=values)
-    flags.DEFINE_string("output", None, "generate: folder the images are written to.", flag_values=values)
+    flags.DEFINE_string("output", None, "generate, predict: folder the images are written to.", flag_values=values)
     text = "generate: png (8 bit), tiff or npy (float32; heights in nm where the scans had units), gwy (heights, for Gwyddion)."
+    text += " predict: unless given, as what was read."
     flags.DEFINE_string("format", "png", text, flag_values=values)
+    text = "predict: standard deviation, in pixels of the output, of a Gaussian that smooths what the network gives; 0 none."
+    flags.DEFINE_float("smoothing", 0.0, text, flag_values=values)
+    flags.DEFINE_integer("tile", 0, "predict: pixels to a side of what the network is given at a time; 0 by memory.", flag_values=values)
     text = "train: join the processes of several hosts, see docs/architecture.md."
     flags.DEFINE_bool("distributed", False, text, flag_values=values)
     return values
@@ -59,8 +65,7 @@ def dispatch(values: flags.FlagValues, stop) -> None:
         staged = "stages" in values.config  # all of them train on one set
         input_pipeline.inspect(values.config.stages[values.config.order[0]] if staged else values.config, values.workdir)
         return
-    from training import devices, loop, workdir
-    from training.generation import Request
+    from training import devices, generation, loop, prediction, workdir
 
     if values.mode == "train":
         if values.distributed:
@@ -76,9 +81,17 @@ def dispatch(values: flags.FlagValues, stop) -> None:
         with config.unlocked():
             config.eval.update({**given, "num_searched": values.num_searched})
         loop.print_scores(loop.evaluate(config, values.workdir, values.checkpoint, values.input))
+        return
+    output, checkpoint = values.output or "", values.checkpoint
+    if values.mode == "generate":
+        request = generation.Request(values.num_images, values.seed, output, values.format, checkpoint, stop)
     else:
-        request = Request(values.num_images, values.seed, values.output or "", values.format, values.checkpoint, stop)
-        loop.method(config).generate(config, values.workdir, request)
+        kind = values.format if values["format"].present else ""
+        request = prediction.Request(values.input, output, checkpoint, kind, values.smoothing, values.tile, stop)
+    method = loop.method(config)
+    if not hasattr(method, values.mode):
+        raise ConfigError(f"--mode={values.mode}: {config.task}, which {values.workdir} was trained with, does not {values.mode}.")
+    getattr(method, values.mode)(config, values.workdir, request)
 
 
 if __name__ == "__main__":

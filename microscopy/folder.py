@@ -77,6 +77,33 @@ def read_folder(
     return scans, refused
 
 
+def list_scans(path: str | os.PathLike) -> dict[str, pathlib.Path]:
+    """Returns id -> file, sorted: the file itself, or the images that `read_folder` would find in the folder.
+
+    The id is the stem ("label/stem" in a sub-folder); files of one stem have their whole names. DataError where there is neither a file
+    nor a folder, no image in the folder, or two files would have one id.
+    """
+    path = pathlib.Path(path).expanduser()
+    if path.is_file():
+        return {path.stem: path}
+    root = _image_root(existing_folder(path))
+    pairs = []
+    for id, files in _listing(root).items():
+        pairs += [(id, files[0])] if len(files) == 1 else [(f"{id}{file.suffix}", file) for file in files]
+    found = dict(sorted(pairs))
+    if not found:
+        raise DataError(f"{root}: holds no image{_suffixes_found(root)}; give a folder of PNG, JPEG, TIFF, NPY or scanning-probe files")
+    for id, file in pairs:
+        if found[id] != file:
+            raise DataError(f"{file}: would have the same name as {found[id].name}; rename one")
+    return found
+
+
+def read_scan(id: str, file: str | os.PathLike, *, max_pixels: int, channel: str = "") -> Scan:
+    """Returns one file as a Scan without mask: pixels, unit, pixel size and channel as `read_folder` has them; its errors."""
+    return _read_scan(id, [pathlib.Path(file)], [], _Options(max_pixels, (0, 0, 0, 0), None, channel))
+
+
 def _read_scan(id: str, files: list[pathlib.Path], mask_files: list[pathlib.Path], options: _Options) -> Scan:
     for paths in (files, mask_files):
         if len(paths) > 1:
@@ -163,7 +190,7 @@ def _sub_folders(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _is_output(folder: pathlib.Path) -> bool:
-    names = ("lineage.json", "metrics.jsonl", "generation.json", "crops.json", "inspect.json")
+    names = ("lineage.json", "metrics.jsonl", "generation.json", "prediction.json", "crops.json", "inspect.json")
     run = os.path.isfile(folder / "config.json") and os.path.isdir(folder / "samples")
     return run or any(os.path.isfile(folder / name) for name in names)
 

@@ -1,5 +1,6 @@
 """The command line as a user meets it: every mode, and every mistake in at most five lines without a traceback."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -7,6 +8,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import types
 
 import cv2
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 
 import input_pipeline
 import main
-from training import command, loop
+from training import command, loop, prediction
 from training.signals import Stop
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -67,7 +69,7 @@ def told(capsys):
         ([TINY, "--config.data.mirror=maybe"], "--config.data.mirror=maybe: write true or false."),
         ([TINY, "--config.data.margins=(1,2"], "--config.data.margins=(1,2: write a tuple in quotes"),
         ([TINY, "--config.train=4"], "--config.train=4: it holds fields; name one of them."),
-        ([TINY, "--mode=trian"], "--mode=trian: value should be one of <train|inspect|generate|evaluate>"),
+        ([TINY, "--mode=trian"], "--mode=trian: value should be one of <train|inspect|generate|predict|evaluate>"),
         ([TINY, "--num_images=many"], "--num_images=many: write a whole number."),
         ([TINY, "--debug=perhaps"], "--debug=perhaps: write true or false."),
         ([TINY, "--config.data.margins[9]=1", "--workdir=x"], "config.data.margins[9]: write the whole value, --config.data.margins=..."),
@@ -255,3 +257,19 @@ def test_the_program_itself_ends_with_these_codes_and_tells_a_wrong_flag_at_once
         assert done.returncode == code and "Traceback" not in done.stderr and len(done.stderr.splitlines()) <= 5
     light = "import sys, main; assert main.run(['main.py', '--workdr=x']) == 2; assert 'jax' not in sys.modules, 'slow to say no'"
     subprocess.run([sys.executable, "-c", light], cwd=ROOT, check=True, timeout=60)
+
+
+def test_predict_hands_its_flags_to_the_method_and_a_method_without_it_is_told(trained, tmp_path, capsys, monkeypatch):
+    words = ["--mode=predict", f"--workdir={trained}", "--input=scans", f"--output={tmp_path / 'out'}"]
+    assert run(*words) == 2
+    assert "--mode=predict: gan.dcgan, which" in told(capsys)
+    seen = []
+    fake = types.SimpleNamespace(make_task=None, predict=lambda config, workdir, request: seen.append((config.task, workdir, request)))
+    monkeypatch.setattr(loop, "method", lambda config: fake)
+    assert run(*words) == run(*words, "--format=png", "--smoothing=1.5", "--tile=96", "--checkpoint=best") == 0
+    plain, asked = (dataclasses.replace(request, stop=None) for _, _, request in seen)
+    assert [entry[:2] for entry in seen] == [("gan.dcgan", str(trained))] * 2
+    assert plain == prediction.Request("scans", str(tmp_path / "out"), stop=None)
+    assert asked == prediction.Request("scans", str(tmp_path / "out"), "best", "png", 1.5, 96, None)
+    assert run("--mode=generate", f"--workdir={trained}", "--output=x") == 2
+    assert "does not generate." in told(capsys)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from microscopy.folder import read_folder
+from microscopy.folder import list_scans, read_folder, read_scan
 from microscopy.scan import DataError
 
 LIMIT = 10**6
@@ -55,7 +55,7 @@ def test_sub_folders_are_classes_one_level_down(tmp_path):
     assert [scan.mask is not None for scan in scans] == [True, False, False]
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "lineage.json", "generation.json", "crops.json", "inspect.json"])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "lineage.json", "generation.json", "prediction.json", "crops.json", "inspect.json"])
 def test_folders_this_program_wrote_are_no_classes(tmp_path, name):
     write(tmp_path / "dot/1.png", noise(0))
     (tmp_path / "dot/config.json").write_text("of the microscope")
@@ -236,3 +236,21 @@ def test_real_particles_with_their_instance_maps(tmp_path):
         assert len(np.unique(scan.mask[scan.mask > 0])) == row["n_particles"]
         inside = scan.pixels[scan.mask > 0].mean() - scan.pixels[scan.mask == 0].mean()
         assert abs(inside - row["mean_grey_particle_minus_background"]) < 0.06
+
+
+def test_the_files_of_a_folder_or_a_file_each_under_a_name_of_its_own(tmp_path):
+    for name in ("b.png", "a.tif", "a.png", "cat/a.png", "cat/masks/a.png", "out/b.png"):
+        write(tmp_path / name, noise(0))
+    (tmp_path / "out" / "prediction.json").touch()
+    files = {"a.png": "a.png", "a.tif": "a.tif", "b": "b.png", "cat/a": "cat/a.png"}
+    assert list_scans(tmp_path) == {id: tmp_path / name for id, name in files.items()}
+    assert list_scans(tmp_path / "cat" / "a.png") == {"a": tmp_path / "cat" / "a.png"}
+    scan = read_scan("cat/a", tmp_path / "cat" / "a.png", max_pixels=LIMIT)
+    np.testing.assert_array_equal(scan.pixels, noise(0))
+    assert (scan.id, scan.file, scan.unit, scan.mask, scan.label) == ("cat/a", str(tmp_path / "cat/a.png"), "grey", None, "cat")
+    write(tmp_path / "a.png.png", noise(0))
+    with pytest.raises(DataError, match="would have the same name as .*; rename one"):
+        list_scans(tmp_path)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="holds no image"):
+        list_scans(tmp_path / "none")
