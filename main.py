@@ -76,10 +76,15 @@ def dispatch(values: flags.FlagValues, stop) -> None:
     if values.config is not None:
         raise ConfigError(f"--mode={values.mode} takes the config of --workdir={values.workdir}; leave --config out.")
     config = workdir.read_config(values.workdir)
+    if "stages" in config:
+        places = ", ".join(f"{values.workdir}/{name}" for name in config.order)
+        raise ConfigError(f"--workdir={values.workdir} is a run over stages; name one of them: {places}.")
     if values.mode == "evaluate":
-        given = {name: values[name].value for name in ("weights", "features") if values[name].value}
-        with config.unlocked():
-            config.eval.update({**given, "num_searched": values.num_searched})
+        for name in ("weights", "features", "num_searched"):
+            if name in config.eval:
+                config.eval[name] = values[name].value if values[name].present or name == "num_searched" else config.eval[name]
+            elif values[name].present:
+                raise ConfigError(f"--{name}: {config.task}, which {values.workdir} was trained with, has no config.eval.{name}.")
         loop.print_scores(loop.evaluate(config, values.workdir, values.checkpoint, values.input))
         return
     output, checkpoint = values.output or "", values.checkpoint

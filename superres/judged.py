@@ -22,7 +22,7 @@ from training.task import Data, Evaluation, Score
 CHUNK = 8
 FILTERS = {"bilinear": resize.bilinear, "bicubic": resize.bicubic, "lanczos": resize.lanczos}
 NUM_TIMED, NUM_SHOWN = 5, 3
-MOST_DB = 200.0  # of a result that is consistent to the last bit
+MOST_DB = 200.0  # stands for infinity: equal images
 ERROR_RANGE = 0.25  # of the full range of values: the brightest of the error maps
 
 
@@ -135,8 +135,10 @@ def row(name: str, made: np.ndarray, high: np.ndarray, low: np.ndarray, config, 
     are means per image of one channel, None for colour; `feature_distance` is None without VGG.
     """
     each = [image.scores(to_uint8(a), to_uint8(b)) for a, b in zip(made, high, strict=True)]
+    each = [{key: min(value, MOST_DB) for key, value in one.items()} for one in each]
     found = {key: float(np.mean([one[key] for one in each])) for key in ("psnr_y", "psnr_rgb", "ssim_y", "ssim_rgb")}
-    found["psnr_y_error"] = float(np.std([one["psnr_y"] for one in each], ddof=1) / np.sqrt(len(each)))
+    deviation = np.std([one["psnr_y"] for one in each], ddof=1) if len(each) > 1 else None
+    found["psnr_y_error"] = None if deviation is None else float(deviation / np.sqrt(len(each)))
     found["feature_distance"] = features(made, high) if features else None
     grey, truth = made.mean(-1), high.mean(-1)
     power, other = (np.mean([surface.radial_psd_to_corners(one)[1][1:] for one in stack], axis=0) for stack in (truth, grey))

@@ -16,9 +16,10 @@ import optax
 import resize
 from gan import losses
 from microscopy.pictures import to_uint8
-from superres import networks, vgg
+from superres import networks, prediction, vgg
 from superres.weights import load_vgg
 from training import checkpoints, devices, weights
+from training import prediction as predictions
 from training.descent import descend, follow
 from training.errors import ConfigError
 from training.task import Net, Task
@@ -253,10 +254,14 @@ def content_distance(arrays, image: jax.Array, other: jax.Array, train) -> jax.A
     return sum(jnp.mean((found[0][layer] - found[1][layer]) ** 2) for layer in layers) / len(layers)
 
 
-def restore(config, workdir, which: str) -> tuple[Any, Any, int]:
-    """Returns (params, stats, step) for inference from a workdir's checkpoint."""
-    state, step = checkpoints.restore_for_inference(workdir, make_task(without_judge(config)), which)
-    return *inference(state), step
+def predict(config, workdir, request) -> None:
+    """Writes the enlarged images of `request.input` to `request.output` (see `training.prediction` and `superres.prediction`)."""
+    state, step = checkpoints.restore_for_inference(workdir, make_task(without_judge(config)), request.checkpoint)
+    upscale, (params, stats) = make_upscale(config), inference(state)
+    halo, model, data = prediction.receptive_radius(config.model), config.model, config.data
+    network = prediction.Network(lambda low: upscale(params, stats, low), model.scale, data.channels, halo, model.num_maps)
+    facts = predictions.facts(workdir, request, step)
+    prediction.predict(network, request, facts, max_pixels=data.max_pixels, channel=data.channel)
 
 
 def without_judge(config):
