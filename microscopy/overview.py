@@ -40,7 +40,7 @@ def _tile(scan: Scan, split: str, prepared: Prepared) -> np.ndarray:
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if ratio < 1 else cv2.INTER_NEAREST)
     image = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else np.ascontiguousarray(image)
     if scan.nm_per_pixel:
-        _scale_bar(image, scan.nm_per_pixel[1] / ratio)
+        draw_scale_bar(image, scan.nm_per_pixel[1] / ratio)
     tile[: size[1], : size[0]] = image
     area = size_text(scan).rpartition(", ")[2]
     plots.write(tile, 2, _TILE + 14, _fitted(name(scan.id, scan.file)), scale=0.42)
@@ -70,7 +70,8 @@ def scale_bar_nm(width_nm: float) -> float:
     return max(factor * power for factor in (1, 2, 5) if factor * power <= 0.4 * width_nm)
 
 
-def _scale_bar(image: np.ndarray, nm_per_pixel: float) -> None:
+def draw_scale_bar(image: np.ndarray, nm_per_pixel: float) -> None:
+    """Draws a bar of `scale_bar_nm` with its length into the lower left of a uint8 picture (h, w) or RGB (h, w, 3)."""
     length = scale_bar_nm(image.shape[1] * nm_per_pixel)
     words = f"{length:g} nm" if length < 1000 else f"{length / 1000:g} µm"
     right, bottom = 8 + round(length / nm_per_pixel), image.shape[0] - 8

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import skimage.filters
 
 import resize
 from metrics import frc, image, surface
 from metrics.invented import invented_particles, particle_threshold
-from microscopy import plots
 from microscopy.pictures import to_uint8
-from superres import consistency, cost, srgan
+from superres import comparison_figure, consistency, cost, srgan
 from training import weights
 from training.errors import EXPECTED
 from training.task import Data, Evaluation, Score
@@ -23,19 +23,21 @@ CHUNK = 8
 FILTERS = {"bilinear": resize.bilinear, "bicubic": resize.bicubic, "lanczos": resize.lanczos}
 NUM_TIMED, NUM_SHOWN = 5, 3
 MOST_DB = 200.0  # stands for infinity: equal images
-ERROR_RANGE = 0.25  # of the full range of values: the brightest of the error maps
 
 
 class Upscaler(NamedTuple):
-    """A way to enlarge: `run(low (n, h, w, c)) -> (n, H, W, c)`, jitted, and what it costs (None for interpolation)."""
+    """A way to enlarge: `run(low (n, h, w, c)) -> (n, H, W, c)`, and what it costs an image (None for interpolation)."""
 
     run: Callable[[jax.Array], jax.Array]
     num_parameters: int | None = None
     gflop: float | None = None
+    memory_mb: float | None = None
 
 
-def evaluate(config, state, frozen, data: Data) -> Evaluation:
+def evaluate(config, upscale: Callable, state, frozen, data: Data) -> Evaluation:
     """Returns the scores of the run's network beside interpolation on held-out crops, training crops where nothing is held out.
+
+    `upscale` is `srgan.make_upscale(config)`, the same at each evaluation, so that it is compiled once.
 
     A table for each size of the low-resolution input, a row a way of enlarging; the scalars are of the run's network, means over
     the sizes. The Score is the negative PSNR in the phase "pixels", else the feature distance or, without VGG, that of the spectra.
@@ -48,11 +50,11 @@ def evaluate(config, state, frozen, data: Data) -> Evaluation:
     tables, figures, found = {}, {}, []
     for height, width in srgan.low_sizes(config):
         low = np.asarray(srgan.REDUCTIONS[config.model.reduction](jnp.asarray(high), height, width))
-        ways = _ways(config, state, own, low.shape[1:], high.shape[1:])
+        ways = _ways(config, upscale, state, own, low.shape[1:], high.shape[1:3])
         made = {name: _enlarged(way.run, low) for name, way in ways.items()}
         rows = [row(name, made[name], high, low, config, data.prepared.value_map, features) | _cost(ways[name], low) for name in ways]
         tables[f"{width} x {height} to {high.shape[2]} x {high.shape[1]} px ({len(high)} {split} crops)"] = rows
-        figures[f"{width} x {height} px"] = figure(low, made, high)
+        figures[f"{width} x {height} px"] = figure(low, made, high, data.prepared.value_map)
         found.append({row["image"]: row for row in rows})
     scalars = {}
     for prefix, name in (("superres/", own), ("superres/bicubic_", "bicubic")):
@@ -72,7 +74,8 @@ _SCORES = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb", "feature_distance", "psd_
 _SCORES += ("lost",)
 _PROTOCOL = (
     "PSNR (dB) and SSIM of 8-bit images over the scans' range, 4 px cut, Y and RGB; psd: RMS of log10 mean radial spectra to the corners; "
-    "consistency: PSNR of the result reduced again against its input; resolution: Fourier ring correlation 0.5 against the truth; "
+    "consistency: PSNR of the result, clipped to the range, reduced again against its input; resolution: Fourier ring correlation 0.5 "
+    "against the truth, two pixels where it never falls so low; "
     "invented, lost: particles an image by the truth's Otsu threshold."
 )
 
@@ -89,23 +92,24 @@ def _features(config, arrays) -> Callable | None:
     return lambda made, high: float(np.mean([run(arrays, a[None], b[None]) for a, b in zip(made, high, strict=True)]))
 
 
-def _ways(config, state, own: str, low: tuple[int, ...], high: tuple[int, ...]) -> dict[str, Upscaler]:
-    size, down = high[:2], srgan.REDUCTIONS[config.model.reduction]
+def _ways(config, upscale: Callable, state, own: str, low: tuple[int, ...], size: tuple[int, int]) -> dict[str, Upscaler]:
     ways = {name: Upscaler(jax.jit(functools.partial(way, height=size[0], width=size[1]))) for name, way in FILTERS.items()}
-    upscale = srgan.make_upscale(config)
-    networks = {own: srgan.inference(state)}
     before = _before(config)
-    if before is not None:
-        networks = {"before": before, **networks}
+    networks = {own: srgan.inference(state)} if before is None else {"before": before, own: srgan.inference(state)}
+    one = jax.ShapeDtypeStruct((1, *low), jnp.float32)
     for name, (params, stats) in networks.items():
-        run = jax.jit(lambda low, params=params, stats=stats: resize.bicubic(upscale(params, stats, low), *size))
-        operations = cost.gflop(upscale, params, stats, jax.ShapeDtypeStruct((1, *low), jnp.float32))
-        ways[name] = Upscaler(run, cost.num_params(params), operations)
+        plan = upscale.lower(params, stats, one).compile().memory_analysis()
+        memory = (plan.temp_size_in_bytes + plan.output_size_in_bytes) / 1e6 if plan else None
+        run = functools.partial(_through, upscale, params, stats, size)
+        ways[name] = Upscaler(run, cost.num_params(params), cost.gflop(upscale, params, stats, one), memory)
     if steps := config.eval.num_back_projections:
-        plain = ways[own]
-        project = jax.jit(lambda low: consistency.back_project(plain.run(low), low, steps, down=down))
-        ways[f"{own} + back-projection"] = plain._replace(run=project)
+        plain, down = ways[own], srgan.REDUCTIONS[config.model.reduction]
+        ways[f"{own} + back-projection"] = plain._replace(run=lambda low: consistency.back_project(plain.run(low), low, steps, down=down))
     return ways
+
+
+def _through(upscale: Callable, params, stats, size: tuple[int, int], low: jax.Array) -> jax.Array:
+    return resize.bicubic(upscale(params, stats, low), *size)
 
 
 def _before(config):
@@ -131,14 +135,13 @@ def _enlarged(run: Callable, low: np.ndarray) -> np.ndarray:
 def row(name: str, made: np.ndarray, high: np.ndarray, low: np.ndarray, config, value_map, features) -> dict[str, Any]:
     """Returns a row of the table: `image` (the way's name) and the scores of images `made` (n, H, W, c) in [-1, 1] against `high`.
 
-    `resolution` is in nm where the scans state a scale, else in px, None where the correlation never falls to 0.5; `invented` and `lost`
-    are means per image of one channel, None for colour; `feature_distance` is None without VGG.
+    `resolution` is in nm where the scans state a scale, else in px, None where nothing agrees; `invented` and `lost`
+    are means per image of one channel, None for colour; `feature_distance` is None without VGG; NAME_error is a mean's standard error.
     """
     each = [image.scores(to_uint8(a), to_uint8(b)) for a, b in zip(made, high, strict=True)]
-    each = [{key: min(value, MOST_DB) for key, value in one.items()} for one in each]
-    found = {key: float(np.mean([one[key] for one in each])) for key in ("psnr_y", "psnr_rgb", "ssim_y", "ssim_rgb")}
-    deviation = np.std([one["psnr_y"] for one in each], ddof=1) if len(each) > 1 else None
-    found["psnr_y_error"] = None if deviation is None else float(deviation / np.sqrt(len(each)))
+    found = {}
+    for key in ("psnr_y", "psnr_rgb", "ssim_y", "ssim_rgb"):
+        found |= _mean(key, [min(one[key], MOST_DB) for one in each])
     found["feature_distance"] = features(made, high) if features else None
     grey, truth = made.mean(-1), high.mean(-1)
     power, other = (np.mean([surface.radial_psd_to_corners(one)[1][1:] for one in stack], axis=0) for stack in (truth, grey))
@@ -149,60 +152,61 @@ def row(name: str, made: np.ndarray, high: np.ndarray, low: np.ndarray, config, 
     )
     nm = value_map.nm_per_pixel[1] if value_map.nm_per_pixel else None
     fineness = frc.resolution(frc.ring_correlation(grey, truth, nm), frc.REFERENCE)
-    found["resolution"] = float(fineness) if np.isfinite(fineness) else None
-    found["resolution_unit"] = "px" if nm is None else "nm"
-    counts = [_particles(a, b) for a, b in zip(grey, truth, strict=True)] if high.shape[-1] == 1 else []
-    found |= {key: float(np.mean([one[key] for one in counts])) if counts else None for key in ("invented", "lost")}
+    fineness = 2 * (nm or 1.0) if np.isnan(fineness) else fineness
+    found["resolution"], found["resolution_unit"] = float(fineness) if np.isfinite(fineness) else None, "px" if nm is None else "nm"
+    counts = _particles(grey, truth) if high.shape[-1] == 1 else []
+    for key in ("invented", "lost"):
+        found |= _mean(key, [one[key] for one in counts])
     return {"image": name, **found}
 
 
-def _particles(made: np.ndarray, truth: np.ndarray) -> dict[str, int]:
-    if np.ptp(truth) == 0:  # nothing there to be lost, and no threshold
-        return {"invented": 0, "lost": 0}
-    return invented_particles(made, truth, particle_threshold(truth))
+def _mean(key: str, values: list[float]) -> dict[str, float | None]:
+    """The mean over images and its standard error, None where there are too few."""
+    error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    return {key: float(np.mean(values)) if values else None, f"{key}_error": error}
+
+
+def _particles(made: np.ndarray, truth: np.ndarray) -> list[dict[str, int]]:
+    """Counts image by image; where the truth is flat the threshold is that of the whole set, and none is found in a set that is flat."""
+    if np.ptp(truth) == 0:
+        return []
+    common = float(skimage.filters.threshold_otsu(truth))
+    thresholds = [particle_threshold(one) if np.ptp(one) > 0 else common for one in truth]
+    return [invented_particles(*three) for three in zip(made, truth, thresholds, strict=True)]
 
 
 def _cost(way: Upscaler, low: np.ndarray) -> dict[str, Any]:
-    """Parameters, GFLOP and milliseconds an image, and the MB that XLA plans for it beside input and parameters."""
-    one = jnp.asarray(low[:1])
-    plan = way.run.lower(one).compile()
-    memory, times = plan.memory_analysis(), []
-    for _ in range(NUM_TIMED):
+    """Parameters, GFLOP, the median milliseconds an image after a first call, and the MB that XLA plans for result and scratch."""
+    one, times = jnp.asarray(low[:1]), []
+    for _ in range(NUM_TIMED + 1):
         start = time.perf_counter()
-        jax.block_until_ready(plan(one))
+        jax.block_until_ready(way.run(one))
         times.append(time.perf_counter() - start)
-    size = (memory.temp_size_in_bytes + memory.output_size_in_bytes) / 1e6 if memory else None
-    return {"parameters": way.num_parameters, "gflop": way.gflop, "ms": 1e3 * float(np.median(times)), "memory_mb": size}
+    milliseconds = 1e3 * float(np.median(times[1:]))
+    return {"parameters": way.num_parameters, "gflop": way.gflop, "ms": milliseconds, "memory_mb": way.memory_mb}
 
 
-def figure(low: np.ndarray, made: dict[str, np.ndarray], high: np.ndarray) -> np.ndarray:
-    """Returns a picture, uint8 (h, w, 3): a row of enlarged images for each of three crops, and below it their errors, white for a
-    quarter of the range and more; input left, truth right. The crops are the one of most contrast, the median and one between."""
-    columns = {"input": None, **made, "truth": high}
-    height, width = high.shape[1:3]
-    side = max(1, round(192 / height))
+def figure(low: np.ndarray, made: dict[str, np.ndarray], high: np.ndarray, value_map=None) -> np.ndarray:
+    """Returns a picture, uint8 RGB: `comparison_figure.draw` of three crops with the PSNR (Y) of each.
+
+    The crops are the one of most contrast, the median and one between. Errors are in the unit of `value_map`,
+    without one in grey levels; the scale bar needs its `nm_per_pixel`.
+    """
     order = np.argsort(-high.std(axis=(1, 2, 3)), kind="stable")
     picked = order[np.unique(np.linspace(0, len(high) // 2, min(NUM_SHOWN, len(high))).astype(int))]
-    rows = []
-    for index in picked:
-        tiles, errors = [], []
-        for images in columns.values():
-            shown = low[index] if images is None else images[index]
-            reach = (height // shown.shape[0] + 1, width // shown.shape[1] + 1)
-            grown = np.repeat(np.repeat(shown, reach[0], 0), reach[1], 1) if images is None else shown
-            grown = np.asarray(resize.area(jnp.asarray(grown)[None], height, width))[0] if images is None else grown
-            error = np.abs(grown - high[index]).mean(-1, keepdims=True) / (2 * ERROR_RANGE)
-            tiles.append(_tile(grown, side))
-            errors.append(_tile(2 * np.clip(error, 0, 1) - 1, side))
-        rows += [np.concatenate(tiles, 1), np.concatenate(errors, 1)]
-    body = np.concatenate(rows)
-    head = np.full((22, body.shape[1], 3), 255, np.uint8)
-    for place, name in enumerate(columns):
-        plots.write(head, place * (body.shape[1] // len(columns)) + 4, 15, name)
-    return np.concatenate([head, body])
-
-
-def _tile(picture: np.ndarray, side: int) -> np.ndarray:
-    grown = np.repeat(np.repeat(to_uint8(np.asarray(picture)), side, 0), side, 1)
-    coloured = np.broadcast_to(grown, (*grown.shape[:2], 3)) if grown.shape[-1] == 1 else grown
-    return np.pad(coloured, ((0, 4), (0, 4), (0, 0)), constant_values=255)
+    made = {name: images[picked] for name, images in made.items()}
+    truth = [to_uint8(one) for one in high[picked]]
+    labels = {
+        name: [f"{min(image.psnr(to_uint8(one), other), MOST_DB):.2f} dB" for one, other in zip(images, truth, strict=True)]
+        for name, images in made.items()
+    }
+    known = value_map is not None and value_map.unit != "grey"
+    return comparison_figure.draw(
+        low[picked],
+        made,
+        high[picked],
+        labels,
+        unit_per_one=127.5 if value_map is None else (value_map.high - value_map.low) / 2,
+        unit=value_map.unit if known else "grey levels",
+        nm_per_pixel=value_map.nm_per_pixel[1] if value_map is not None and value_map.nm_per_pixel else None,
+    )

@@ -151,7 +151,7 @@ def make_task(config) -> Task:
         del key
         from superres import judged  # it names what this file makes
 
-        return judged.evaluate(config, state, frozen, data)
+        return judged.evaluate(config, upscale, state, frozen, data)
 
     step = make_train_step(config, generator, discriminator, optimizers)
     return Task(frozen=frozen, init=init, train_step=step, settle=lambda state: state, evaluate=evaluate, preview=preview)

@@ -27,7 +27,7 @@ def data():
 
 def evaluated(c, data, frozen=None):
     task = srgan.make_task(c)
-    return judged.evaluate(c, task.init(jax.random.key(0), None), frozen or {}, data)
+    return judged.evaluate(c, srgan.make_upscale(c), task.init(jax.random.key(0), None), frozen or {}, data)
 
 
 def test_the_rows_are_those_of_the_crops_enlarged(data):
@@ -51,7 +51,7 @@ def test_the_rows_are_those_of_the_crops_enlarged(data):
     assert found.scalars["superres/bicubic_psnr_y"] == rows["bicubic"]["psnr_y"]
     assert all(np.isfinite(value) for value in found.scalars.values())
     (picture,) = found.figures.values()
-    assert picture.dtype == np.uint8 and picture.shape[2] == 3 and picture.shape[1] == 7 * (32 * 6 + 4)
+    assert picture.dtype == np.uint8 and picture.shape[2] == 3 and picture.shape[1] == 7 * (32 * 6 + 4) - 4
 
 
 def test_equal_images_are_perfect_and_a_planted_disc_is_invented(data):
@@ -62,7 +62,11 @@ def test_equal_images_are_perfect_and_a_planted_disc_is_invented(data):
     low = np.asarray(resize.bicubic(jnp.asarray(truth), 16, 16))
     same = judged.row("same", truth, truth, low, c, data.prepared.value_map, lambda a, b: float(np.mean((a - b) ** 2)))
     assert (same["psd_distance"], same["invented"], same["lost"], same["feature_distance"], same["ssim_y"]) == (0, 0, 0, 0, 1)
-    assert same["consistency_psnr"] > 100 and same["psnr_y"] == judged.MOST_DB and same["resolution"] is None
+    assert (
+        same["consistency_psnr"] > 100
+        and same["psnr_y"] == judged.MOST_DB
+        and same["resolution"] == 2 * data.prepared.value_map.nm_per_pixel[1]
+    )
     planted = np.clip(truth + disc(44, 44)[None, ..., None], -1, 1)
     found = judged.row("planted", planted, truth, low, c, data.prepared.value_map, None)
     assert (found["invented"], found["lost"]) == (1, 0)
