@@ -16,6 +16,7 @@ from microscopy.headers import check_size
 from microscopy.masks import as_ids, as_instances, decode_mask
 from microscopy.scan import DataError, Refused, Scan
 
+_IMAGE_FEATURES = ("image", "hr")
 _MASK_FEATURES = ("mask", "segmentation", "segmentation_mask")
 _NAME = re.compile(r"\w+(/[\w.+-]+)?(:[\d.*]+)?")
 
@@ -34,8 +35,9 @@ def read_tfds(
 
     Reads what has been prepared under `data_dir` (default: where tfds keeps its sets) as array_record or parquet;
     nothing is downloaded. `split` is one of the set's splits, slices included ("train[:50]"); None reads them all.
-    Feature `image` gives the pixels, `label` (where there is one) the label's name, and `mask`, `segmentation` or
-    `segmentation_mask` the instance map (unless `masks` is False), by the rules of `decode_image`, `decode_mask` and
+    Feature `image`, or where there is none `hr` (div2k's pictures before they were reduced), gives the pixels, `label` (where
+    there is one) the label's name, and `mask`, `segmentation` or `segmentation_mask` the instance map (unless `masks` is False), by
+    the rules of `decode_image`, `decode_mask` and
     `as_instances`. The id is "split/number", the number as stored; the SHA-256 is of the encoded image (of the pixel bytes
     where none is kept). `nm_per_pixel`: one number or (y, x), of every image.
 
@@ -84,7 +86,7 @@ def _prepared_builder(name: str, data_dir: str | os.PathLike | None) -> Any:
         raise DataError(f"tfds:{name}: cannot be opened ({_first_line(error)}); check its name and version") from None
     if not builder.info.splits:
         raise DataError(f"tfds:{name}: is not prepared in {builder.data_dir}; once, run in Python:\n  {_prepare_command(name, data_dir)}")
-    if "image" not in builder.info.features:
+    if not set(_IMAGE_FEATURES) & set(builder.info.features):
         raise DataError(f"tfds:{name}: has no feature `image` (only {', '.join(builder.info.features)}); choose a set of images")
     return builder
 
@@ -99,7 +101,7 @@ def _examples(builder: Any, name: str, split: str) -> Sequence[Mapping[str, Any]
 
     # Images stay encoded: their headers are checked, and they are decoded here, as files are.
     features = builder.info.features
-    encoded = [key for key in ("image", *_MASK_FEATURES) if key in features and isinstance(features[key], tfds.features.Image)]
+    encoded = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
     try:
         examples = builder.as_data_source(split=split, decoders={key: tfds.decode.SkipDecoding() for key in encoded})
         declared = builder.info.splits[split].num_examples
@@ -128,7 +130,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _as_scan(example: Mapping[str, Any], features: Mapping[str, Any], id: str, file: str, max_pixels: int) -> Scan:
-    image = example["image"]
+    image = next(example[key] for key in _IMAGE_FEATURES if key in example)
     pixels = decode_image(image, file, max_pixels=max_pixels) if isinstance(image, bytes) else _pixels(image, file, max_pixels)
     key = next((key for key in _MASK_FEATURES if key in example), None)
     return Scan(

@@ -68,6 +68,24 @@ class TinyArrays(tfds.core.GeneratorBasedBuilder):
         yield "a", {"image": np.full((3, 4), 0.25, np.float32), "segmentation": np.full((3, 4), 7, np.float32), "label": "gold"}
 
 
+class TinyPairs(tfds.core.GeneratorBasedBuilder):
+    """As div2k is: a picture and a reduced one."""
+
+    __module__ = "tiny_sets"
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        colour = tfds.features.Image(shape=(None, None, 3))
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({"lr": colour, "hr": colour}))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        large = np.random.default_rng(0).integers(256, size=(8, 12, 3), dtype=np.uint8)
+        yield "a", {"lr": io.BytesIO(encoded(large[::4, ::4])), "hr": io.BytesIO(encoded(large))}
+
+
 class TinyTable(tfds.core.GeneratorBasedBuilder):
     __module__ = "tiny_sets"
     VERSION = tfds.core.Version("1.0.0")
@@ -98,7 +116,7 @@ def prepared(tmp_path_factory):
     tfds.disable_progress_bar()
     logging.getLogger("absl").setLevel(logging.ERROR)
     for file_format in ("array_record", "parquet"):
-        for make in (TinyScans, TinyArrays, TinyTable, TinyDamaged):
+        for make in (TinyScans, TinyArrays, TinyPairs, TinyTable, TinyDamaged):
             make(data_dir=folder / file_format, file_format=file_format).download_and_prepare()
     return folder
 
@@ -117,6 +135,12 @@ def test_every_example_comes_back(prepared, file_format):
         assert scan.label == ("round", "square", None)[number % 3]
         assert scan.sha256 == hashlib.sha256(encoded(image(number))).hexdigest()
         assert scan.file == f"tfds:tiny_scans/{scan.id}"
+
+
+def test_of_pairs_the_larger_picture_is_taken(prepared):
+    (scan,), _ = read_tfds("tiny_pairs", data_dir=prepared / "array_record", max_pixels=LIMIT)
+    large = np.random.default_rng(0).integers(256, size=(8, 12, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(scan.pixels, large[..., ::-1])  # OpenCV writes BGR
 
 
 def test_scale_is_taken_and_masks_are_left_on_request(prepared):
