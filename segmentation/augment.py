@@ -45,8 +45,9 @@ POLICIES = {
 def augment(key: jax.Array, image: jax.Array, mask, policy: Policy) -> tuple[jax.Array, jax.Array]:
     """Returns image and mask, of the shapes and dtypes given, after elastic deformation of both, then contrast and noise of the image.
 
-    `mask` may be any tree of arrays of its shape, say a mask and the weights of its pixels: all move together. The image is clipped to [-1, 1] where contrast or noise act. Sources: Ronneberger et al. 2015 (arXiv:1505.04597, section 3.1) for the
-    deformation; the rest is as in most segmentation pipelines (Isensee et al. 2021, doi 10.1038/s41592-020-01008-z, its supplement).
+    `mask` may be any tree of arrays of its shape, say a mask and the weights of its pixels: all move together. The image is clipped to
+    [-1, 1] where contrast or noise act. Sources: Ronneberger et al. 2015 (arXiv:1505.04597, section 3.1) for the deformation; the rest
+    is as in most segmentation pipelines (Isensee et al. 2021, doi 10.1038/s41592-020-01008-z, its supplement).
     """
     elastic_key, contrast_key, noise_key = jax.random.split(key, 3)
     if policy.elastic:

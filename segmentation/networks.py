@@ -197,9 +197,11 @@ class Critic(nn.Module):
             conv = Downsample(self.base_width * 2 ** min(index, 3), self.precision, self.dtype, self.norm == "none", name=f"strided{index}")
             x = normalised(conv(x), self.norm, train, self.momentum, self.dtype, f"strided{index}_norm")
             x = activated(x, self.activation, self.leak)
+        # The last layers are float32: bfloat16 would tell qualities near 1 apart by steps of 0.004.
+        x = x.astype(jnp.float32)
         x = x.reshape(x.shape[0], -1) if self.pool == "flatten" else x.mean(tuple(range(1, x.ndim - 1)))
-        x = activated(nn.Dense(self.hidden, dtype=self.dtype, name="hidden")(x), self.activation, self.leak)
-        return nn.Dense(1, dtype=self.dtype, name="last")(x)[:, 0].astype(jnp.float32)
+        x = activated(nn.Dense(self.hidden, precision=self.precision, name="hidden")(x), self.activation, self.leak)
+        return nn.Dense(1, precision=self.precision, name="last")(x)[:, 0]
 
 
 _SHARED = ("base_width", "depth", "kernel", "activation", "leak", "norm", "dropout", "momentum", "precision", "dtype")
