@@ -1,0 +1,68 @@
+"""The critic: shapes, its strided convolution against JAX's own, what it sees, that it can learn a quality."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from segmentation import convolutions
+from segmentation.networks import Critic
+
+RANDOM = np.random.default_rng(1)
+
+
+def images(*shape):
+    return jnp.asarray(RANDOM.uniform(-1, 1, shape), jnp.float32)
+
+
+def filled(network, *arguments):
+    """Returns variables of the right shapes, made without compiling anything; biases and statistics are there to be seen."""
+
+    def leaf(path, shape):
+        name, values = path[-1].key, RANDOM.normal(size=shape.shape)
+        if name == "kernel":
+            values *= np.sqrt(2 / np.prod(shape.shape[:-1]))
+        else:
+            values = 0.2 * values + (1 if name == "scale" else 0) if name != "var" else 1 + 0.2 * abs(values)
+        return jnp.asarray(values, jnp.float32)
+
+    return jax.tree_util.tree_map_with_path(leaf, jax.eval_shape(lambda: network.init(jax.random.key(0), *arguments)))
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_the_strided_convolution_is_one_of_four_pixels_a_side(axes):
+    x, kernel = images(2, *(6, 10, 4)[:axes], 3), images(*(4,) * axes, 3, 5)
+    layout = ("NDHWC", "DHWIO", "NDHWC") if axes == 3 else ("NHWC", "HWIO", "NHWC")
+    expected = lax.conv_general_dilated(x, kernel, (2,) * axes, [(1, 1)] * axes, dimension_numbers=layout)
+    blocks = kernel.reshape(*(2, 2) * axes, 3, 5).transpose(*range(0, 2 * axes, 2), *range(1, 2 * axes, 2), 2 * axes, 2 * axes + 1)
+    ours = convolutions.halved(x, blocks.reshape(*(2,) * axes, 2**axes * 3, 5))
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("sizes", "axes"), [((32, 32), 2), ((21, 70), 2), ((1, 1), 2), ((8, 9, 17), 3)])
+def test_scans_of_any_size_have_one_number_each(sizes, axes):
+    model = Critic(base_width=4, depth=2, num_strided=3, hidden=8, axes=axes, kernel=(3,) * axes, norm="batch", dtype=jnp.bfloat16)
+    image = jnp.zeros((2, *sizes, 1))
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), image, image, True))
+    output = jax.eval_shape(lambda v: model.apply(v, image, image, True, mutable=["batch_stats"])[0], variables)
+    assert output.shape == (2,) and output.dtype == jnp.float32
+
+
+def test_a_mask_is_judged_by_itself_unless_batch_norm_is_asked_for_and_flatten_ties_to_a_size():
+    image, mask = images(3, 16, 16, 1), jnp.sign(images(3, 16, 16, 1))
+    model = Critic(base_width=4, depth=1, num_strided=2, hidden=8)
+    variables = filled(model, image, mask, True)
+    call = jax.jit(lambda image, mask: model.apply(variables, image, mask, True))
+    judged = call(image, mask)
+    assert np.ptp(judged) > 1e-4
+    np.testing.assert_allclose(call(image.at[1:].set(0.0), mask.at[1:].set(1.0))[:1], judged[:1], atol=1e-6)
+    other_scan, other_mask = np.abs(call(-image, mask) - judged), np.abs(call(image, -mask) - judged)
+    assert other_scan.min() > 1e-4 and other_mask.min() > 1e-4
+    flat = Critic(base_width=4, depth=1, num_strided=2, hidden=8, pool="flatten")
+    shape = jax.eval_shape(lambda: flat.init(jax.random.key(0), image, mask, True))["params"]["hidden"]["kernel"].shape
+    assert shape == (4 * 4 * 8, 8)
+    with pytest.raises(ValueError, match="equal sizes"):
+        model.apply(variables, image, mask[:, :8], True)
+    with pytest.raises(ValueError, match="choose mean, flatten"):
+        Critic(pool="max").init(jax.random.key(0), image, mask, True)
