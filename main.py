@@ -36,6 +36,8 @@ def define(argv: list[str]) -> flags.FlagValues:
     flags.DEFINE_string("checkpoint", "last", "generate, predict, evaluate: last, best (by held-out scans) or a step.", flag_values=values)
     text = "evaluate: folder of scans to score against instead of the held-out ones. predict: a file or a folder of scans."
     flags.DEFINE_string("input", "", text, flag_values=values)
+    text = "evaluate: nm per pixel of --input's files, where they state none."
+    flags.DEFINE_float("nm_per_pixel", 0.0, text, lower_bound=0.0, flag_values=values)
     flags.DEFINE_string("weights", "", "evaluate: Inception weights, a file or auto, instead of config.eval.weights.", flag_values=values)
     flags.DEFINE_integer("num_searched", 100, "evaluate: images searched for copies of the training scans.", flag_values=values)
     flags.DEFINE_string("features", "", "evaluate: Inception layer, 2048, 768, 192 or 64.", flag_values=values)
@@ -85,7 +87,7 @@ def dispatch(values: flags.FlagValues, stop) -> None:
                 config.eval[name] = values[name].value if values[name].present or name == "num_searched" else config.eval[name]
             elif values[name].present:
                 raise ConfigError(f"--{name}: {config.task}, which {values.workdir} was trained with, has no config.eval.{name}.")
-        loop.print_scores(loop.evaluate(config, values.workdir, values.checkpoint, values.input))
+        loop.print_scores(loop.evaluate(config, values.workdir, values.checkpoint, values.input, values.nm_per_pixel))
         return
     output, checkpoint = values.output or "", values.checkpoint
     if values.mode == "generate":

@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import tokenize
 import zipfile
 import zlib
 
@@ -24,17 +25,25 @@ def read_array(path: pathlib.Path, layer: str) -> np.ndarray:
         with open(path, "rb") as file:
             if path.suffix.lower() == ".npy":
                 _check_npy(file)
+                file.seek(0)
                 return np.load(file, allow_pickle=False)
             with np.load(file, allow_pickle=False) as stored:
                 _check_size(sum(entry.file_size for entry in stored.zip.infolist()))
-                return stored[_name(stored.files, layer)]
+                name = _name(stored.files, layer)
+                with stored.zip.open(f"{name}.npy") as inner:
+                    _check_npy(inner)
+                return stored[name]
     except DataError as error:
         raise DataError(f"{path}: {error}.") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions.") from None
-    except (ValueError, EOFError, SyntaxError, AttributeError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error):
+    except _DAMAGE:
         # AttributeError: np.load took a file of another kind for a single array.
         raise DataError(f"{path}: is damaged, pickled or no {path.suffix} file; {_REMEDY}.") from None
+
+
+_DAMAGE = (ValueError, EOFError, SyntaxError, AttributeError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_DAMAGE += (KeyError, MemoryError, RecursionError, TypeError, OverflowError, tokenize.TokenError)
 
 
 def _check_npy(file) -> None:
@@ -42,7 +51,6 @@ def _check_npy(file) -> None:
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(file)
     _check_size(math.prod(shape) * dtype.itemsize)
-    file.seek(0)
 
 
 def _check_size(num_bytes: int) -> None:

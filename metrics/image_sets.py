@@ -98,4 +98,10 @@ def read_pairs(truth: str, other: str) -> list[tuple[str, np.ndarray, np.ndarray
 
 
 def _stems(place: pathlib.Path) -> dict[str, pathlib.Path]:
-    return {path.stem: path for path in sorted(place.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()}
+    found: dict[str, pathlib.Path] = {}
+    for path in sorted(place.iterdir()):
+        if path.suffix.lower() in SUFFIXES and path.is_file():
+            if path.stem in found:
+                raise DataError(f"{path}: {found[path.stem].name} has the same stem; leave one of them in the folder.")
+            found[path.stem] = path
+    return found

@@ -15,7 +15,7 @@ _POOLED = {"iou": overlap.iou, "dice": overlap.dice, "percent": overlap.percent}
 def score(names: tuple[str, ...], pairs: list[tuple[str, np.ndarray, np.ndarray]]) -> dict[str, dict]:
     """Returns name -> `value`, `std` over pairs, `n` pairs, `protocol`, of (stem, truth, other) as `image_sets.read_pairs` gives them.
 
-    A value that is not finite, as the PSNR of equal images, is None.
+    A value that is not finite is None, and `without` then says why: infinite, as the PSNR of equal images, or the pair that has none.
 
     psnr and ssim give `_y` and `_rgb`. iou, dice and percent are of the counts of all pixels of all pairs, their std over the
     pairs' own; ap50 and pq are of the objects of all pairs. A mask whose only value besides 0 is 1, 255 or 65535 is
@@ -28,7 +28,7 @@ def score(names: tuple[str, ...], pairs: list[tuple[str, np.ndarray, np.ndarray]
                 _one(name, truth, other, found)
         except DataError as error:
             raise DataError(f"{stem}: {error}") from None
-    return {name: _summary(name, values) for name, values in found.items()}
+    return {name: _summary(name, values, [stem for stem, *_ in pairs]) for name, values in found.items()}
 
 
 def _one(name: str, truth: np.ndarray, other: np.ndarray, found: dict[str, list]) -> None:
@@ -53,7 +53,7 @@ def _instances(mask: np.ndarray) -> np.ndarray:
     return as_instances(as_ids(mask))
 
 
-def _summary(name: str, values: list) -> dict:
+def _summary(name: str, values: list, stems: list[str]) -> dict:
     if name in _POOLED:
         single, pooled = [_POOLED[name](value) for value in values], _POOLED[name](sum(values))
     elif name in ("ap50", "pq"):
@@ -63,7 +63,11 @@ def _summary(name: str, values: list) -> dict:
         single, pooled = values, float(np.mean(values))
     known = len(single) > 1 and np.isfinite(single).all()
     std = float(np.std(single, ddof=1)) if known else None
-    return {"value": pooled if math.isfinite(pooled) else None, "std": std, "n": len(values), "protocol": _PROTOCOLS[name]}
+    found = {"value": pooled if math.isfinite(pooled) else None, "std": std, "n": len(values), "protocol": _PROTOCOLS[name]}
+    if math.isfinite(pooled):
+        return found
+    lost = [stem for stem, value in zip(stems, single, strict=True) if math.isnan(value)]
+    return found | {"without": "infinite" if math.isinf(pooled) else lost[0] if lost else "any pair"}
 
 
 _PROTOCOLS = {

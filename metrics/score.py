@@ -10,9 +10,17 @@ With several generated sets a verdict is given for each two. docs/metrics.md has
 """
 
 import argparse
+import difflib
 import json
+import math
+import os
 import pathlib
+import signal
 import sys
+import threading
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the flags are read there is nothing to lose, and no traceback worth reading
 
 from metrics import feature_cache, image_sets, paired_scores, score_lines, score_page, set_copies, set_features, set_scores
 from microscopy import atomic
@@ -35,6 +43,8 @@ def main(argv: list[str]) -> int:
     try:
         flags = _parse(argv)
         names = _names(flags)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         (_of_sets if names[0] in SETS else _of_pairs)(names, flags)
         return 0
     except _Wrong as error:
@@ -49,7 +59,8 @@ def main(argv: list[str]) -> int:
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = _Parser(prog="python -m metrics.score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    form = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(prog="python -m metrics.score", description=__doc__, formatter_class=form, allow_abbrev=False)
     parser.add_argument("real")
     parser.add_argument("other", nargs="+")
     parser.add_argument("--metrics", default="fid,kid,prdc,surface")
@@ -75,15 +86,17 @@ def _names(flags) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in flags.metrics.split(",")))
     unknown = [name for name in names if name not in SETS + PAIRS]
     if unknown:
-        raise _Wrong(f"--metrics={flags.metrics}: {unknown[0]!r} is none of {', '.join(SETS + PAIRS)}.")
+        near = difflib.get_close_matches(unknown[0], SETS + PAIRS, 1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise _Wrong(f"--metrics={flags.metrics}: {unknown[0]!r} is none of {', '.join(SETS + PAIRS)}.{hint}")
     if set(names) & set(SETS) and set(names) & set(PAIRS):
         raise _Wrong(f"--metrics={flags.metrics}: {', '.join(SETS)} compare sets, the others pairs; ask for them in two commands.")
     if names[0] in PAIRS and (len(flags.other) > 1 or flags.page or flags.draws):
         raise _Wrong(f"--metrics={flags.metrics}: pairs take two folders, and neither --page nor --draws.")
     if len(set(flags.other)) < len(flags.other):
         raise _Wrong("one generated set is named twice; name each once.")
-    if flags.draws < 0 or flags.draws == 1 or flags.repeats < 2:
-        raise _Wrong(f"--draws={flags.draws} --repeats={flags.repeats}: at least 2 draws of at least 2 images are needed.")
+    if flags.draws < 0 or flags.draws == 1 or not 2 <= flags.repeats <= 10_000:
+        raise _Wrong(f"--draws={flags.draws} --repeats={flags.repeats}: 2 to 10,000 draws of at least 2 images are needed.")
     if flags.nm_per_pixel is not None and not 0 < flags.nm_per_pixel < float("inf"):
         raise _Wrong(f"--nm_per_pixel={flags.nm_per_pixel}: a positive number is needed.")
     if ("memorisation" in names) != bool(flags.training):
@@ -92,6 +105,12 @@ def _names(flags) -> tuple[str, ...]:
         raise _Wrong(f"--pitch={flags.pitch}: px of a scan per px of an image, 0.01 to 100.")
     if flags.seed < 0:
         raise _Wrong(f"--seed={flags.seed}: 0 or more.")
+    for name in ("json", "page"):
+        path = pathlib.Path(getattr(flags, name) or "unset")
+        above = next((folder for folder in path.absolute().parents if folder.exists()), path)
+        if path.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+            reason = "is a folder" if path.is_dir() else f"nothing can be written in {above}"
+            raise _Wrong(f"--{name}={path}: {reason}; name another file.")
     if flags.page and pathlib.Path(flags.page).suffix.lower() != ".png":
         raise _Wrong(f"--page={flags.page}: name a file that ends in .png.")
     return names
@@ -130,17 +149,33 @@ def _of_sets(names: tuple[str, ...], flags) -> None:
 def _of_pairs(names: tuple[str, ...], flags) -> None:
     scores = paired_scores.score(names, image_sets.read_pairs(flags.real, flags.other[0]))
     for name, found in scores.items():
-        value, std = ("infinite" if number is None else f"{number:.6g}" for number in (found["value"], found["std"]))
-        print(f"{name}: {value} (std {std}) over {found['n']} pairs. {found['protocol']}")
+        std = "" if found["std"] is None else f" (std {found['std']:.6g})"
+        print(f"{name}: {_value(found)}{std} over {found['n']} pair{'s' * (found['n'] != 1)}. {found['protocol']}")
     if flags.json:
         _write(flags.json, json.loads(json.dumps(scores)))
 
 
+def _value(found: dict) -> str:
+    if found["value"] is not None:
+        return f"{found['value']:.6g}"
+    return "infinite (equal images)" if found["without"] == "infinite" else f"undefined (no foreground in {found['without']})"
+
+
 def _write(path: str, scores: dict) -> None:
     try:
-        atomic.write_json(path, scores)
+        pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_json(path, _finite(scores))
     except OSError as error:
         raise DataError(f"--json={path}: cannot be written ({error.strerror or error}); name another file.") from None
+
+
+def _finite(value):
+    """What JSON can say: None for a number that is not finite."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 if __name__ == "__main__":

@@ -41,7 +41,9 @@ def _rows(name: str, found: dict) -> list[tuple[str, ...]]:
     floor = f"{found['floor']:.4g}" if "floor" in found else _NONE
     if name == "fid":
         first = ("fid", f"{found['value']:.6g}", _NONE, f"{floor} (N {found['floor_n']})", *sizes, "covariance by N - 1")
-        return [first, ("  infinite N", f"{found['infinity']:.6g}", interval, "0", *sizes, "line in 1/N")]
+        few = min(found["n_real"], found["n_generated"]) <= int(found["features"])
+        guide = "line in 1/N; fewer images than features: its interval misses far too often" if few else "line in 1/N"
+        return [first, ("  infinite N", f"{found['infinity']:.6g}", interval, "0", *sizes, guide)]
     if name == "kid":
         std = f"+- {found['std']:.3g} (std, subsets)"
         subsets = f"unbiased, cubic kernel, {found['num_subsets']} subsets of {found['subset_size']}"

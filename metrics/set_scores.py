@@ -148,10 +148,13 @@ def surface_maps(images: ImageSet) -> np.ndarray:
 
 
 def common_scale(sets: list[ImageSet]) -> float | None:
-    """Returns the nm per pixel (along x) of all images that state one, None where none does. Raises DataError where they differ."""
+    """Returns the nm per pixel (along x) of all images, None where none states one. Raises DataError where they differ or some lack it."""
+    lacking = [scan for each in sets for scan in each.scans if not scan.nm_per_pixel]
     scales = [scan.nm_per_pixel[1] for each in sets for scan in each.scans if scan.nm_per_pixel]
     if scales and max(scales) > 1.001 * min(scales):
         raise DataError(f"the images have {min(scales):.4g} to {max(scales):.4g} nm per pixel; the surface card needs one scale.")
+    if scales and lacking:
+        raise DataError(f"{lacking[0].file}: states no nm per pixel, others do; give --nm_per_pixel for all, or one kind of files.")
     return scales[0] if scales else None
 
 

@@ -7,6 +7,9 @@ import numpy as np
 
 from microscopy.scan import DataError
 
+LARGEST = 1e30
+"""Features of more are no network's, and their cubes leave the range of float64."""
+
 
 class Statistics(NamedTuple):
     """Count of rows, their mean (d,) and `m2` (d, d), the sum of outer products of deviations from the mean; both float64."""
@@ -35,6 +38,9 @@ def checked(features: np.ndarray, name: str, min_rows: int = 2) -> np.ndarray:
             f"{name}: {int(bad.sum())} of {len(bad)} rows hold NaN or infinity, the first is row {int(bad.argmax())}.\n"
             "Compute them again, or leave those rows out."
         )
+    largest = float(np.abs(features).max())
+    if largest > LARGEST:
+        raise DataError(f"{name}: values up to {largest:.3g}; up to {LARGEST:g} their cubes and products can be summed. Scale them.")
     return features
 
 

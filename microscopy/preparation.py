@@ -97,8 +97,10 @@ def prepare(config) -> Prepared:
     return Prepared(splits, value_map, crop, refused, facts, class_names(scans), (data.height, data.width))
 
 
-def with_held_out(config, prepared: Prepared, place: str) -> Prepared:
+def with_held_out(config, prepared: Prepared, place: str, nm_per_pixel: float = 0.0) -> Prepared:
     """Returns `prepared` with the scans of the folder `place` instead of the held-out ones: levelled, scaled and mapped as those were.
+
+    `nm_per_pixel` is that of files which state none; 0: there is none to give.
 
     Raises DataError where they are of another unit than the run's scans, or too small for its crop, and as `prepare`.
     """
@@ -107,8 +109,15 @@ def with_held_out(config, prepared: Prepared, place: str) -> Prepared:
     with other.unlocked():
         other.data.update({"source": f"folder:{place}", "select": "", "masks": "", "group_by": "", "held_out": 0.0, "test": 0.0})
         other.data.crop = longer
+        other.data.nm_per_pixel = nm_per_pixel or config.data.nm_per_pixel
         other.data.resample_nm = map_nm[1] * config.data.width / prepared.crop[1] if map_nm else 0.0
-    found = prepare(other)
+    try:
+        found = prepare(other)
+    except FieldError as error:
+        text = str(error).splitlines()[0].removeprefix(f"config.data.resample_nm={other.data.resample_nm}: ")
+        raise DataError(
+            f"--input={place}: {text.partition('; give config')[0]}.\nGive --nm_per_pixel, or larger scans of that kind."
+        ) from None
     if found.value_map.unit != prepared.value_map.unit or (found.value_map.nm_per_pixel is None) != (map_nm is None):
         units = [f"{one.unit}{'' if one.nm_per_pixel else ' without nm per pixel'}" for one in (found.value_map, prepared.value_map)]
         raise DataError(f"{place}: the scans hold {units[0]}, those of the run {units[1]}; they cannot be compared.")

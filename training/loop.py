@@ -260,10 +260,11 @@ def print_scores(evaluation: Evaluation) -> None:
         print(f"  {name:45} {float(value):.4g}")
 
 
-def evaluate(config, workdir, which: str = "last", place: str = "") -> Evaluation:
+def evaluate(config, workdir, which: str = "last", place: str = "", nm_per_pixel: float = 0.0) -> Evaluation:
     """Returns the evaluation of a workdir's checkpoint, written to its evaluation.json.
 
-    `place`: a folder of other scans that take the place of the held-out ones, "" for the run's own. Takes no lock. RunError where the
+    `place`: a folder of other scans that take the place of the held-out ones, "" for the run's own; `nm_per_pixel` that of its files
+    which state none. Takes no lock. RunError where the
     run's scans are no longer those it was begun with, whose splits they would change, and where it was trained on one of `place`.
     """
     task = method(config).make_task(config)
@@ -271,7 +272,7 @@ def evaluate(config, workdir, which: str = "last", place: str = "") -> Evaluatio
     prepared = input_pipeline.prepare(config)
     lineage.compare(workdir, prepared.splits)
     if place:
-        prepared = input_pipeline.with_held_out(config, prepared, place)
+        prepared = input_pipeline.with_held_out(config, prepared, place, nm_per_pixel)
         lineage.refuse_trained_on(workdir, prepared.splits["held_out"])
     data = input_pipeline.make_data(config, prepared)
     keys = Keys(*jax.random.split(jax.random.key(config.seed), 4))

@@ -51,7 +51,7 @@ def test_heights_of_a_rougher_set_are_lower_in_the_middle():
     assert min(real) < min(other)
 
 
-def test_the_command_writes_the_page_and_keeps_the_json_when_it_cannot(tmp_path, capsys):
+def test_the_command_writes_the_page_and_keeps_the_json_when_it_cannot(tmp_path, capsys, monkeypatch):
     random = np.random.default_rng(0)
     for name in ("real", "made"):
         images = np.stack([cv2.GaussianBlur(random.normal(size=(32, 32)), (0, 0), 1.5) for _ in range(8)])
@@ -61,8 +61,12 @@ def test_the_command_writes_the_page_and_keeps_the_json_when_it_cannot(tmp_path,
     page = cv2.imread(str(tmp_path / "pages" / "page.png"))
     assert page.shape[1] > 2 * plots.WIDTH and page.shape[0] > plots.HEIGHT + 2 * score_page.TILE
     (tmp_path / "out.json").unlink()
-    (tmp_path / "file").write_text("")
-    assert score.main([*words, f"--page={tmp_path / 'file' / 'page.png'}"]) == 1
+
+    def refuse(path, picture):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(score_page.pictures, "write_png", refuse)
+    assert score.main([*words, f"--page={tmp_path / 'page.png'}"]) == 1
     assert "page.png: cannot be written" in capsys.readouterr().err and "surface" in json.loads((tmp_path / "out.json").read_text())
 
 

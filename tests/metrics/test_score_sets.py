@@ -1,6 +1,8 @@
 """The score command on what is no folder, on several generated sets, with draws, and its errors about data."""
 
 import json
+import struct
+import zipfile
 
 import cv2
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from metrics import fid, image_sets, inception_score, intervals, kid, neighbours, score, score_lines, set_scores
 from metrics.image_sets import ImageSet
 from metrics.set_features import Measured, Options
+from microscopy.writing import encode_tiff
 
 
 @pytest.fixture(autouse=True)
@@ -164,6 +167,37 @@ def test_above_two_million_values_the_rank_is_a_bound_and_says_so(monkeypatch, t
     assert capsys.readouterr().out.count("<= 6") == 2
 
 
-def test_a_json_that_cannot_be_written_is_a_short_error(tmp_path, capsys):
+def test_a_file_that_cannot_be_written_is_told_before_the_work(tmp_path, capsys):
+    path, other = saved(tmp_path / "a.npy", features(0)), saved(tmp_path / "b.npy", features(1))
+    for flag, place, reason in (("json", path / "out.json", "nothing can be written in"), ("page", tmp_path, "is a folder")):
+        assert score.main([str(path), str(other), "--metrics=kid", f"--{flag}={place}"]) == 2
+        assert reason in capsys.readouterr().err
+    assert score.main([str(path), str(other), "--metrics=kid", f"--json={tmp_path / 'new' / 'out.json'}"]) == 0
+    assert (tmp_path / "new" / "out.json").is_file()
+
+
+def test_features_beyond_any_networks_are_refused(tmp_path, capsys):
+    path, huge = saved(tmp_path / "a.npy", features(0)), saved(tmp_path / "huge.npy", features(1) * 1e200)
+    assert "values up to" in refused(capsys, path, huge, "--metrics=fid,kid")
+
+
+def test_arrays_that_lie_about_their_size_or_header_are_refused(tmp_path, capsys):
     path = saved(tmp_path / "a.npy", features(0))
-    assert "absent/out.json: cannot be written" in refused(capsys, path, path, "--metrics=kid", f"--json={tmp_path}/absent/out.json")
+    for name, shape in (("bomb", "(1000000000000, 1000)"), ("deep", "(" * 3000)):
+        header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode()
+        content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+        (tmp_path / f"{name}.npy").write_bytes(content)
+        with zipfile.ZipFile(tmp_path / f"{name}.npz", "w") as archive:
+            archive.writestr("images.npy", content)
+        for suffix in ("npy", "npz"):
+            assert f"{name}.{suffix}: " in refused(capsys, path, tmp_path / f"{name}.{suffix}", "--metrics=kid")
+
+
+def test_a_scale_that_only_some_state_is_not_lent_to_the_others(tmp_path, capsys):
+    maps = np.random.default_rng(0).normal(size=(6, 16, 16)).astype(np.float32)
+    for name, scale in (("a", (2.0, 2.0)), ("b", None)):
+        (tmp_path / name).mkdir()
+        for index, each in enumerate(maps):
+            (tmp_path / name / f"{index}.tif").write_bytes(encode_tiff(each, scale, "nm" if scale else "grey"))
+    message = refused(capsys, tmp_path / "a", tmp_path / "b", "--metrics=surface")
+    assert "states no nm per pixel" in message or "store all sets in one way" in message
