@@ -63,7 +63,8 @@ def _records(content, key: str, fields: tuple[str, ...]) -> list[dict]:
         for field in fields:
             value = record[field]
             wanted = str if field in ("name", "file_name") else int
-            if field != "segmentation" and (not isinstance(value, wanted) or isinstance(value, bool) or value == ""):
+            sound = isinstance(value, wanted) and not isinstance(value, bool) and value != "" and (wanted is str or abs(value) < 2**53)
+            if field != "segmentation" and not sound:
                 raise DataError(f"{key}: {field} is {str(value)[:40]!r}, no {'text' if wanted is str else 'whole number'}; correct it")
     return records
 

@@ -124,8 +124,8 @@ def _size(content: dict, shape: tuple[int, int] | None, max_pixels: int) -> tupl
     stated = content.get("imageHeight"), content.get("imageWidth")
     if stated == (None, None) and shape is not None:
         return shape
-    if not all(isinstance(side, int) and not isinstance(side, bool) for side in stated):
-        raise DataError("imageHeight and imageWidth are no whole numbers; save it again with Labelme")
+    if not all(isinstance(side, int) and not isinstance(side, bool) and 0 < side < 2**31 for side in stated):
+        raise DataError("imageHeight and imageWidth are no numbers of pixels; save it again with Labelme")
     check_size(stated[1], stated[0], max_pixels)
     if shape is not None and stated != tuple(shape):
         raise DataError(

@@ -130,7 +130,8 @@ BAD_TEXTS = {
     "NaN is no number": '{"shapes": [NaN]}',
     "nested too deeply": "[" * 200000,
     "no list of shapes": '{"shapes": 3}',
-    "no whole numbers": '{"shapes": [], "imageHeight": "9"}',
+    "no numbers of pixels": '{"shapes": [], "imageHeight": "9"}',
+    "are no numbers of pixels": '{"shapes": [], "imageHeight": 1, "imageWidth": 1%s}' % ("0" * 400),
     "more than max_pixels": '{"shapes": [], "imageHeight": 99999, "imageWidth": 99999}',
     "far outside": json.dumps({"shapes": [polygon([[0, 0], [0, 1], [1, 1]])], "imageHeight": 2, "imageWidth": 2}).replace(
         "[0, 1]", "[1e999, 1]"
