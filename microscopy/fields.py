@@ -9,7 +9,8 @@ from microscopy import levelling
 from microscopy.scan import FieldError
 
 ROTATIONS = ("free", "quarter", "none")
-SOURCES = "simulated, folder:PATH or tfds:NAME"
+SOURCES = "simulated, emulsion, folder:PATH or tfds:NAME"
+BUILT_IN = ("simulated", "emulsion")
 
 _AT_LEAST = {"height": 1, "width": 1, "crop": 0, "num_simulated": 1, "max_pixels": 1, "window": 0, "window_steps": 1, "simulator_seed": 0}
 _FLAGS = ("mirror", "use_masks", "skip_bad")
@@ -101,9 +102,9 @@ def _check_pattern(pattern: str) -> None:
 def _check_source(data) -> None:
     """A field that the source would not look at is refused: it was set because something else was expected of it."""
     kind, _, place = data.source.partition(":")
-    known = kind == "simulated" and not place or kind in ("folder", "tfds") and place
+    known = kind in BUILT_IN and ":" not in data.source or kind in ("folder", "tfds") and place
     _must(bool(known), "source", data.source, f"write {SOURCES}")
-    ignored = {"folder": (), "tfds": _FOLDER_ONLY, "simulated": (*_FOLDER_ONLY, "nm_per_pixel")}[kind]
+    ignored = {"folder": (), "tfds": _FOLDER_ONLY}.get(kind, (*_FOLDER_ONLY, "nm_per_pixel"))
     for name in ignored:
         if any(data[name]) if name == "margins" else data[name]:
             raise FieldError(f"config.data.{name}={data[name]!r}: has no effect with source {data.source}; leave it out.")

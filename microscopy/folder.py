@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import hashlib
+import logging
 import os
 import pathlib
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import numpy as np
 
 from microscopy.channels import label
 from microscopy.formats import read_content, why
+from microscopy.labelme import is_labelme, read_labelme
 from microscopy.masks import as_instances, read_mask
 from microscopy.native import is_native, is_scan_file, read_channel
 from microscopy.scan import DataError, Refused, Scan
@@ -43,8 +45,9 @@ def read_folder(
     inspection wrote, known by the files they hold. A folder with `images/` (or `image/`) inside stands for that one.
 
     `masks`: a folder with a mask of the same stem (or "label/stem") for some or all images; None looks for `masks/`
-    inside the folder, inside a class folder, then beside the folder; "" reads none. Masks are read by `read_mask` and
-    become int32 instance maps by `as_instances`: numbered ones stay as stored, binary ones are split into connected regions.
+    inside the folder, inside a class folder, then beside the folder, and for images without one Labelme's STEM.json beside the image;
+    "" reads none. Masks are read by `read_mask` and become int32 instance maps by `as_instances`: numbered ones stay as stored, binary
+    ones are split into connected regions. A folder of masks may hold Labelme's JSON files too, read by `read_labelme`.
     `margins` (top, right, bottom, left, px) are cut from image and mask (info bars). `nm_per_pixel`: one number or (y, x).
     `select`: a text file with one id, stem or file name a line (empty lines and those that start with # are passed over): only
     these are read.
@@ -128,6 +131,11 @@ def _read_scan(id: str, files: list[pathlib.Path], mask_files: list[pathlib.Path
 
 
 def _read_instances(mask_file: pathlib.Path, file: pathlib.Path, shape: tuple[int, int], lines: slice, options: _Options) -> np.ndarray:
+    if mask_file.suffix.lower() == ".json":
+        annotated = read_labelme(mask_file, max_pixels=options.max_pixels, shape=shape, image=file)
+        if annotated.passed_over:
+            logging.getLogger(__name__).warning("%s: passed over: %s", mask_file, "; ".join(annotated.passed_over))
+        return _without_margins(annotated.instances[lines], options.margins, file)
     ids = read_mask(mask_file, max_pixels=options.max_pixels)
     if ids.shape != shape:
         sizes = " and ".join(f"{size[1]} x {size[0]}" for size in (ids.shape, shape))
@@ -208,20 +216,36 @@ def _listing(root: pathlib.Path, prefix: str = "", *, deep: bool = True) -> dict
     return found
 
 
+def _annotations(root: pathlib.Path, prefix: str = "", *, deep: bool = True) -> dict[str, list[pathlib.Path]]:
+    """Returns id -> Labelme files of a folder and, `deep`, of those one level down."""
+    found = {prefix + file.stem: [file] for file in sorted(root.iterdir()) if not file.name.startswith(".") and is_labelme(file)}
+    for folder in _sub_folders(root) if deep else ():
+        found.update(_annotations(folder, f"{folder.name}/", deep=False))
+    return found
+
+
+def _masks_in(folder: pathlib.Path, prefix: str = "", *, deep: bool = True) -> dict[str, list[pathlib.Path]]:
+    found = _listing(folder, prefix, deep=deep)
+    for id, files in _annotations(folder, prefix, deep=deep).items():
+        found.setdefault(id, []).extend(files)
+    return found
+
+
 def _mask_files(root: pathlib.Path, masks: str | os.PathLike | None, images: dict) -> dict[str, list[pathlib.Path]]:
     if masks == "":
         return {}
     if masks is not None:
-        found, named = _listing(pathlib.Path(masks)), True
+        found, named = _masks_in(pathlib.Path(masks)), True
     else:
-        found = _listing(root / "masks") if os.path.isdir(root / "masks") else {}
+        found = _masks_in(root / "masks") if os.path.isdir(root / "masks") else {}
         for folder in _sub_folders(root):
             if os.path.isdir(folder / "masks"):
-                found.update(_listing(folder / "masks", f"{folder.name}/", deep=False))
+                found.update(_masks_in(folder / "masks", f"{folder.name}/", deep=False))
         named = bool(found)
         beside = root.absolute().parent / "masks"
         if not found and os.path.isdir(beside) and root.name != "masks":
-            found = _listing(beside)
+            found = _masks_in(beside)
+        found = {id: files for id, files in _annotations(root).items() if id in images} | found
     if named and not found.keys() & images.keys():
         where = masks if masks is not None else root / "masks"
         raise DataError(f"{where}: no mask has the stem of an image of {root}; rename the masks, or leave masks empty")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from microscopy import datasets, fields, flaws, folder, levelling, misfits, normalisation, resampling, simulator
+from microscopy import datasets, emulsion, fields, flaws, folder, levelling, misfits, normalisation, resampling, simulator
 from microscopy.normalisation import ValueMap
 from microscopy.scan import DataError, FieldError, Refused, Scan
 
@@ -49,6 +49,8 @@ def load_scans(data) -> tuple[list[Scan], list[Refused]]:
     nm = data.nm_per_pixel or None
     if kind == "simulated":
         return simulator.simulated_scans(simulator.SimulatorSettings(), num_scans=data.num_simulated, seed=data.simulator_seed), []
+    if kind == "emulsion":
+        return emulsion.emulsion_scans(emulsion.EmulsionSettings(), num_scans=data.num_simulated, seed=data.simulator_seed), []
     if kind == "folder":
         return folder.read_folder(
             place,

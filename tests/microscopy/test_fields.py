@@ -31,9 +31,9 @@ def config_of(**changes):
         ("use_masks", "yes", "true or false"),
         ("skip_bad", None, "true or false"),
         ("source", None, "a text"),
-        ("source", "scans", "write simulated, folder:PATH or tfds:NAME"),
-        ("source", "simulated:5", "write simulated, folder:PATH or tfds:NAME"),
-        ("source", "folder:", "write simulated, folder:PATH or tfds:NAME"),
+        ("source", "scans", "write simulated, emulsion, folder:PATH or tfds:NAME"),
+        ("source", "simulated:5", "write simulated, emulsion, folder:PATH or tfds:NAME"),
+        ("source", "folder:", "write simulated, emulsion, folder:PATH or tfds:NAME"),
         ("masks", 3, "a text"),
         ("held_out", 1.0, "a share, 0 up to below 1"),
         ("test", -0.1, "a share, 0 up to below 1"),
@@ -83,7 +83,7 @@ def test_what_can_be_passes_and_a_missing_field_is_named():
         {"levelling": "facet+terraces"},
     ):
         fields.check(config_of(**changes))
-    for source in ("simulated", "tfds:mnist"):
+    for source in ("simulated", "emulsion", "tfds:mnist"):
         fields.check(config_of(source=source))
     config = config_of()
     del config.data.group_by
@@ -103,6 +103,8 @@ def test_what_can_be_passes_and_a_missing_field_is_named():
         ("simulated", "select", "names.txt"),
         ("simulated", "masks", "segmaps"),
         ("simulated", "nm_per_pixel", 0.5),
+        ("emulsion", "masks", "segmaps"),
+        ("emulsion", "nm_per_pixel", 0.5),
     ],
 )
 def test_a_field_that_the_source_would_not_look_at_is_refused(source, name, value):

@@ -223,3 +223,11 @@ def test_kinds_are_compared_over_all_splits(monkeypatch):
 def test_messages_tell_the_area_in_nm_where_it_is_known(monkeypatch):
     with pytest.raises(FieldError, match=r"too small for 200 x 200 px: scans/a.sxm \(280 x 240 px, 140 x 120 nm\), scans/b"):
         prepared_of(monkeypatch, MIXED, crop=200)
+
+
+def test_the_simulated_emulsion_is_a_source_of_photographs_with_masks():
+    config = config_of("", source="emulsion", num_simulated=1, use_masks=True, crop=64, held_out=0.0)
+    prepared = preparation.prepare(config)
+    (scan,) = prepared.splits["train"]
+    assert scan.id == "emulsion_000" and scan.pixels.shape == scan.mask.shape == (1024, 1280) and scan.pixels.dtype == np.uint8
+    assert prepared.facts[scan.id]["levelling"] == {"method": "none"} and scan.nm_per_pixel == (300.0, 300.0) and scan.mask.max() > 5

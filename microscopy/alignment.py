@@ -1,0 +1,107 @@
+"""Whether a mask lies on its image: its outlines against the image's edges, moved and exchanged."""
+
+import cv2
+import numpy as np
+
+from microscopy.flaws import luma
+
+REACH, SIDE = 24, 192
+"""Moves of up to 24 px are tried; images are compared with others' masks in copies of 192 x 192 px."""
+
+PATCH = 2048
+"""Sides of the patches of a large image, px."""
+
+RATIO, MARGIN = 1.4, 0.12
+"""A moved mask agrees this many times better, an exchanged one's correlation is better by this: no finding among 240 sound pairs of
+np-emps and isbi2012-em."""
+
+
+def edges(pixels: np.ndarray) -> np.ndarray:
+    """Returns how steep the image is, float32 (h, w): the gradient's length after 1 px of smoothing, its brightest 1 % clipped."""
+    grey = cv2.GaussianBlur(luma(pixels).astype(np.float32) if pixels.ndim == 3 else pixels.astype(np.float32), (0, 0), 1.0)
+    steep = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
+    return np.minimum(steep, np.percentile(steep, 99))
+
+
+def outlines(mask: np.ndarray) -> np.ndarray:
+    """Returns where an instance map (h, w) changes between neighbouring pixels, float32 0 or 1 (on both sides of each border)."""
+    found = np.zeros(mask.shape, bool)
+    down, right = mask[1:] != mask[:-1], mask[:, 1:] != mask[:, :-1]
+    found[1:] |= down
+    found[:-1] |= down
+    found[:, 1:] |= right
+    found[:, :-1] |= right
+    return found.astype(np.float32)
+
+
+def agreement(pixels: np.ndarray, mask: np.ndarray, reach: int = REACH) -> np.ndarray:
+    """Returns the mean steepness under the outlines at each move of the mask, (2 reach + 1, 2 reach + 1) float64 in standard deviations.
+
+    Entry (reach + dy, reach + dx) belongs to the mask moved dy px down and dx px right; edges outside the image count as average.
+    Mean and deviation are of the image's steepness. Large images are taken in patches of `PATCH` px, each by itself.
+    """
+    total, count = np.zeros((2 * reach + 1, 2 * reach + 1)), 0.0
+    for top in range(0, pixels.shape[0], PATCH):
+        for left in range(0, pixels.shape[1], PATCH):
+            part = (slice(top, top + PATCH), slice(left, left + PATCH))
+            line = outlines(mask[part])
+            if line.any():
+                total += _products(edges(pixels[part]), line, reach)
+                count += float(line.sum())
+    return total / max(count, 1.0)
+
+
+def _products(steep: np.ndarray, line: np.ndarray, reach: int) -> np.ndarray:
+    deviation = steep.std(dtype=np.float64)
+    if deviation < 1e-12:
+        return np.zeros((2 * reach + 1, 2 * reach + 1))
+    steep = (steep - steep.mean(dtype=np.float64)) / deviation
+    shape = tuple(cv2.getOptimalDFTSize(side + 2 * reach) for side in steep.shape)
+    product = np.fft.irfft2(np.fft.rfft2(steep, shape) * np.conj(np.fft.rfft2(line, shape)), shape)
+    return np.roll(product, (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1]
+
+
+def displacement(pixels: np.ndarray, mask: np.ndarray) -> tuple[int, int] | None:
+    """Returns (dy, dx) px by which the mask has to be moved to lie on the image's edges, or None where it is not plainly misplaced.
+
+    Misplaced: some move of 4 px or more gives `RATIO` times the agreement of the best one of up to 2 px, stands out from all moves by 4
+    standard deviations and is no border of what is tried.
+    """
+    moves = agreement(pixels, mask)
+    moves = moves - np.median(moves)
+    best = np.unravel_index(moves.argmax(), moves.shape)
+    dy, dx = (int(place) - REACH for place in best)
+    here = moves[REACH - 2 : REACH + 3, REACH - 2 : REACH + 3].max()
+    plain = moves[best] > RATIO * max(here, 0.0) and moves[best] > 4 * moves.std() and max(abs(dy), abs(dx)) < REACH
+    return (dy, dx) if plain and max(abs(dy), abs(dx)) >= 4 else None
+
+
+def swapped(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[int, int, float, float]]:
+    """Returns (i, j, own, other) of each image i whose mask fits image j of the same size plainly better than image i itself.
+
+    `pairs`: (pixels, mask). Fit is the correlation of edges with outlines in small copies, `own` with image i, `other` with j; plainly
+    better is by `MARGIN`.
+    """
+    by_size, found = {}, []
+    for index, (pixels, _) in enumerate(pairs):
+        by_size.setdefault(pixels.shape[:2], []).append(index)
+    for indices in by_size.values():
+        if len(indices) < 2:
+            continue
+        images = np.stack([_small(edges(pairs[index][0])) for index in indices])
+        masks = np.stack([_small(outlines(pairs[index][1])) for index in indices])
+        fit = masks @ images.T
+        for row, index in enumerate(indices):
+            column = int(fit[row].argmax())
+            own, other = float(fit[row, row]), float(fit[row, column])
+            if other > own + MARGIN:
+                found.append((index, indices[column], own, other))
+    return found
+
+
+def _small(image: np.ndarray) -> np.ndarray:
+    """A flat copy of mean 0 and norm 1, what varies slowly taken off; all 0 for one value."""
+    small = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), 1.0) - cv2.GaussianBlur(small, (0, 0), 8.0)
+    small = (small - small.mean()).ravel()
+    return small / max(float(np.linalg.norm(small)), 1e-12)

@@ -1,0 +1,113 @@
+"""Planted faults are named, each once; a sound set is left alone; the exit code says which it was."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from tools import check_dataset
+
+
+def blobs(seed, shape=(160, 160)):
+    random = np.random.default_rng(seed)
+    field = scipy.ndimage.gaussian_filter(random.normal(size=shape), 6)
+    mask = field > np.quantile(field, 0.8)
+    image = 80 + 90 * scipy.ndimage.gaussian_filter(mask.astype(float), 1.0) + random.normal(0, 8, shape)
+    return image.clip(0, 255).astype(np.uint8), (mask * 255).astype(np.uint8)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A sound set of 8 pairs: images in `data`, masks in `data/masks`."""
+    (tmp_path / "data" / "masks").mkdir(parents=True)
+    for seed in range(8):
+        put(tmp_path / "data", seed, *blobs(seed))
+    return tmp_path / "data"
+
+
+def put(root, name, image=None, mask=None):
+    for folder, array in ((root, image), (root / "masks", mask)):
+        if array is not None:
+            assert cv2.imwrite(str(folder / f"{name}.png"), array)
+
+
+def findings(root, capsys, *words):
+    """(exit code, {(name, stem)}, all the text) of a check."""
+    code = check_dataset.main(["", "--config=configs/dcgan48.py", f"--config.data.source=folder:{root}", *words])
+    output = capsys.readouterr()
+    lines = [line.split(": ") for line in output.out.splitlines() if line.count(": ") >= 2]
+    return code, {(line[0], line[1].rpartition("/")[2].removesuffix(".png")) for line in lines}, output.out + output.err
+
+
+def test_a_sound_set_is_left_alone(data, capsys):
+    code, found, text = findings(data, capsys)
+    assert (code, found) == (0, set()) and "8 scans read, 8 with masks, 0 refused.\nNothing found." in text
+
+
+def test_each_planted_fault_is_named(data, capsys):
+    put(data, 0, mask=np.roll(blobs(0)[1], (9, -5), (0, 1)))
+    put(data, 1, mask=blobs(2)[1])
+    put(data, 2, mask=blobs(1)[1])
+    put(data, 3, mask=np.zeros((160, 160), np.uint8))
+    put(data, 4, mask=np.where(blobs(4)[1] > 0, 254, 0).astype(np.uint8))
+    put(data, "without", blobs(20)[0])
+    put(data, "lonely", mask=blobs(21)[1])
+    put(data, "small", blobs(22)[0], blobs(22)[1][:80])
+    (data / "cut.png").write_bytes((data / "0.png").read_bytes()[:500])
+    code, found, text = findings(data, capsys)
+    assert code == 1
+    assert found == {
+        ("shifted", "0"),
+        ("swapped", "1"),
+        ("swapped", "2"),
+        ("empty", "3"),
+        ("values", "4"),
+        ("unpaired", "without"),
+        ("unpaired", "lonely"),
+        ("size", "small"),
+        ("unreadable", "cut"),
+    }
+    assert "its mask fits when moved by -9 px down and 5 px right" in text and "9 findings: " in text
+    assert "swapped: " in text and "its mask fits 2 better" in text and "has 254 beside 0, 255" in text
+
+
+def test_duplicates_name_the_splits(data, capsys):
+    for name, seed in (("copy", 5), ("turned", 6)):
+        image, mask = blobs(seed)
+        put(data, name, *((np.rot90(image), np.rot90(mask)) if name == "turned" else (image, mask)))
+    code, found, text = findings(data, capsys, "--config.data.held_out=0.5", "--config.seed=1")
+    assert code == 1 and {name for name, _ in found} == {"duplicate", "same mask"}
+    lines = [line for line in text.splitlines() if line.startswith("duplicate: ")]
+    assert len(lines) == 2 and any("turned or mirrored" in line for line in lines)
+    splits = ["across" in line for line in lines]
+    assert splits == sorted(splits, reverse=True) and sum("both in" in line for line in lines) == splits.count(False)
+
+
+def test_values_may_be_given(data, capsys):
+    code, found, _ = findings(data, capsys, "--values=0,255")
+    assert (code, found) == (0, set())
+    code, found, _ = findings(data, capsys, "--values=0,1")
+    assert code == 1 and found == {("values", str(seed)) for seed in range(8)}
+    assert findings(data, capsys, "--values=a")[0] == 2
+
+
+def test_maps_of_instances_have_values_of_their_own(data, capsys):
+    for seed in range(8):
+        put(data, seed, mask=scipy.ndimage.label(blobs(seed)[1])[0].astype(np.uint8))
+    assert findings(data, capsys)[:2] == (0, set())
+
+
+def test_a_labelme_file_that_points_outside_is_unreadable(data, capsys):
+    (data / "masks" / "0.png").unlink()
+    content = {"shapes": [], "imagePath": "../../secret.png", "imageHeight": 160, "imageWidth": 160}
+    (data / "masks" / "0.json").write_text(json.dumps(content))
+    code, found, text = findings(data, capsys)
+    assert code == 1 and ("unreadable", "0") in found and "outside its folder" in text
+
+
+def test_the_simulator_is_sound(capsys):
+    words = ["", "--config=configs/dcgan48.py", "--config.data.num_simulated=3"]
+    assert check_dataset.main(words) == 0 and "3 scans read, 3 with masks" in capsys.readouterr().out
+    assert check_dataset.main([""]) == 2
