@@ -10,7 +10,7 @@ import pytest
 from superres.networks import Generator
 from tests.superres import published
 from tools import convert_srgan
-from training import checkpoints, weights
+from training import weights
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_the_printed_fields_and_the_file_make_the_published_network(tmp_path, st
     image = np.float32(2 * unit - 1).repeat(channels, -1)[None]
     fresh = jax.eval_shape(lambda: network.init(jax.random.key(0), image, False))
     arrays, upstream = weights.read(str(output))
-    variables = {name: checkpoints.take(arrays, f"generator/{short}", fresh[name]) for name, short in NAMES.items()}
+    variables = {name: weights.take(arrays, f"generator/{short}", fresh[name]) for name, short in NAMES.items()}
     assert len(jax.tree.leaves(variables)) == len(arrays) and upstream["scans"] == []
     found = (network.apply(variables, image, False)[0] + 1) / 2
     expected = published.forward(state[0], unit.repeat(3, -1))
