@@ -41,7 +41,7 @@ LIMITS = supervised.LIMITS | {
     "train.critic_rate": (0.0, 1.0),
     "train.critic_warmup": (0, 10_000_000),
     "train.supervised_weight": (0.0, 1e6),
-    "eval.num_images": (8, 100_000),
+    "eval.num_images": (1, 100_000),
     "eval.num_audited_steps": (1, 10_000),
 }
 

@@ -1,0 +1,75 @@
+"""Every method, interrupted and started again by the same command, ends in the same bits; so do runs over stages."""
+
+import importlib
+import json
+import signal
+
+import pytest
+
+from studies import stages
+from training import loop
+from training.signals import Stop
+
+
+def tiny(name, **train):
+    config = importlib.import_module(f"configs.{name}").get_config("tiny").unlock()
+    config.train.update({"eval_every": config.train.num_steps, **train})
+    if name.startswith("unet_gan"):
+        config.eval.update({"num_images": 4, "num_audited_steps": 2})
+    return config.lock()
+
+
+def logged(workdir):
+    lines = (json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines())
+    return [{name: value for name, value in line.items() if name != "time"} for line in lines]
+
+
+@pytest.fixture
+def stopping(monkeypatch):
+    """Returns stopping(at): a Stop that is signalled in the step `at` (the `call`th time that step is reached)."""
+    original = loop.logbook.Logbook.tick
+
+    def make(at, call=1):
+        stop, met = Stop(), [0]
+
+        def tick(self, step):
+            original(self, step)
+            met[0] += step == at
+            if step == at and met[0] == call:
+                stop.signal = signal.SIGTERM
+
+        monkeypatch.setattr(loop.logbook.Logbook, "tick", tick)
+        return stop
+
+    return make
+
+
+METHODS = {
+    "srgan": {"phase": "adversarial", "ema_decay": 0.9},
+    "unet": {"augment": "strong"},
+    "unet_gan_isbi2012": {"augment": "light", "critic_warmup": 2, "supervised_weight": 0.5},
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_stopped_run_ends_in_the_same_bits(name, tmp_path, stopping):
+    config = tiny(name, **METHODS[name])
+    whole = loop.train(config, tmp_path / "whole", Stop())
+    for at in (3, 6):
+        assert loop.train(config, tmp_path / "parts", stopping(at))["step"] == at
+    status = loop.train(config, tmp_path / "parts", Stop())
+    assert status["state"] == "finished" and status["parameters_sha256"] == whole["parameters_sha256"]
+    assert logged(tmp_path / "parts") == logged(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_stages_stopped_in_either_end_in_the_same_bits(tmp_path, stopping, call):
+    config = importlib.import_module("configs.srgan_div2k").get_config("tiny")
+    status = {}
+    for folder in (tmp_path / "whole", tmp_path / "parts"):
+        if folder.name == "parts":
+            stages.run(config, folder, stopping(3, call))
+        stages.run(config, folder, Stop())
+        found = [json.loads((folder / name / "status.json").read_text()) for name in config.order]
+        status[folder.name] = [(one["state"], one["step"], one["parameters_sha256"]) for one in found]
+    assert status["whole"] == status["parts"] and all(state == "finished" for state, *_ in status["whole"])
