@@ -85,6 +85,13 @@ def facts(workdir, request: Request, step: int) -> dict:
         "workdir": str(workdir),
         "step": step,
         "weights_sha256": checkpoints.verify(workdir, step)["sha256"],
+        **options(request),
+    }
+
+
+def options(request: Request) -> dict:
+    """Returns what prediction.json says of a request, whatever weights it is for."""
+    return {
         "input": str(pathlib.Path(request.input).expanduser().resolve()),
         "format": request.format or "as the input",
         "smoothing": request.smoothing,
