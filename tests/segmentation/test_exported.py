@@ -1,8 +1,12 @@
 """One-file models: bit for bit what the workdir gives, by the command line and in a program; damaged and hostile files told in short."""
 
 import json
+import os
+import signal
 import struct
 import sys
+import threading
+import time
 import types
 from typing import Any
 
@@ -143,6 +147,27 @@ def test_the_command_line_exports_and_predicts_from_the_file_alone(run, tmp_path
     assert main.run(["main.py", "--mode=export", "--watch", f"--workdir={run}", f"--output={file}"]) == 2
     assert main.run(["main.py", "--mode=export", f"--workdir={run}", "--output=model.npz"]) == 2
     assert "--output=model.npz: the name of a .safetensors file" in capsys.readouterr().err
+
+
+def test_a_watch_ends_with_130_on_ctrl_c_and_its_tables_are_whole(model, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "m.safetensors").write_bytes(model)
+    cv2.imwrite(str(tmp_path / "in" / "a.png"), IMAGE)
+    last = tmp_path / "out" / "a_particles.json"
+
+    def interrupt():
+        limit = time.monotonic() + 30
+        while not last.exists() and time.monotonic() < limit:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    words = [f"--weights={tmp_path / 'm.safetensors'}", f"--input={tmp_path / 'in'}", f"--output={tmp_path / 'out'}"]
+    assert main.run(["main.py", "--mode=predict", "--watch", *words]) == 130
+    thread.join()
+    assert "interrupted after 1 predictions" in capsys.readouterr().out
+    assert (tmp_path / "out" / "images.csv").read_text().splitlines()[1].startswith("a,40,51,")
 
 
 def test_the_file_holds_the_scans_hashes_and_no_paths_of_them(model):
