@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from microscopy import atomic, inspection, native, overview, pictures, reduction
+from microscopy.boundaries import boundary_weights
 from microscopy.preparation import Prepared, prepare
 from microscopy.preparation import with_held_out as with_held_out
 from microscopy.scan import DataError, Scan
@@ -27,7 +28,8 @@ def resident(scans: list[Scan], prepared: Prepared, data) -> dict[str, np.ndarra
 
     `pixels` float32 (p, c) in [-1, 1]; per scan `offset`, `height`, `width` of its copy, `size` (h, w) in px of the scan,
     `scale` (y, x) px of the copy for one of the scan, `label` where scans have classes (-1: this one has none); with
-    config.data.use_masks also `mask` int32 (q,) at full resolution and `mask_offset`.
+    config.data.use_masks also `mask` int32 (q,) at full resolution and `mask_offset`; with config.data.boundary_weight `weight`
+    float32 (q,), what each pixel counts in a loss.
     """
     plans = [_plans(scan, prepared.crop, data) for scan in scans]
     copies = [reduction.reduced(prepared.value_map.to_unit(scan.pixels), *plan) for scan, plan in zip(scans, plans, strict=True)]
@@ -46,6 +48,9 @@ def resident(scans: list[Scan], prepared: Prepared, data) -> dict[str, np.ndarra
     if data.use_masks:
         arrays["mask"] = np.concatenate([scan.mask.reshape(-1) for scan in scans]).astype(np.int32)
         arrays["mask_offset"] = _offsets(np.array([scan.mask.size for scan in scans]), "masks")
+    if data.boundary_weight:
+        weigh = functools.partial(boundary_weights, w0=data.boundary_weight, sigma=data.boundary_sigma)
+        arrays["weight"] = np.concatenate([weigh(scan.mask).reshape(-1) for scan in scans])
     return arrays
 
 
@@ -89,10 +94,10 @@ def draw(key: jax.Array, arrays, num: int, crop: tuple[int, int], rotation: str,
 
 
 def crops(arrays, place, crop: tuple[int, int], height: int, width: int) -> Batch:
-    """Returns `image` float32 (num, height, width, c) in [-1, 1], with `mask` and `label` where the arrays hold them.
+    """Returns `image` float32 (num, height, width, c) in [-1, 1], with `mask`, `weight` and `label` where the arrays hold them.
 
     `place` as from `draw`; `crop` is the (height, width) in px of the scan that becomes height x width. Images are
-    bilinear, masks nearest, by the same geometry. Quarter turns and mirrors of a crop are the same samples, bit for bit.
+    bilinear, masks and weights nearest, by the same geometry. Quarter turns and mirrors of a crop are the same samples, bit for bit.
     """
     scan = place["scan"]
     copy = jnp.stack([arrays["height"][scan], arrays["width"][scan]], axis=1)
@@ -104,7 +109,8 @@ def crops(arrays, place, crop: tuple[int, int], height: int, width: int) -> Batc
         row, column = (jnp.floor(value + 0.5).astype(jnp.int32) for value in (y, x))
         tall, wide = (arrays["size"][scan, axis][:, None, None] for axis in (0, 1))
         index = jnp.clip(row, 0, tall - 1) * wide + jnp.clip(column, 0, wide - 1)
-        batch["mask"] = arrays["mask"][arrays["mask_offset"][scan][:, None, None] + index]
+        index = arrays["mask_offset"][scan][:, None, None] + index
+        batch |= {name: arrays[name].at[index].get(mode="promise_in_bounds") for name in ("mask", "weight") if name in arrays}
     if "label" in arrays:
         batch["label"] = arrays["label"][scan]
     return batch
@@ -206,7 +212,7 @@ def make_refresh(scans: list[Scan], prepared: Prepared, config):
     per_pass = -(-len(scans) // data.window)
     kept = [math.prod(side.kept for side in _plans(scan, prepared.crop, data)) for scan in scans]
     masks = [math.prod(scan.pixels.shape[:2]) for scan in scans]
-    capacity = {name: sum(sorted(counts)[-data.window :]) for name, counts in (("pixels", kept), ("mask", masks))}
+    capacity = {name: sum(sorted(counts)[-data.window :]) for name, counts in (("pixels", kept), ("mask", masks), ("weight", masks))}
 
     def load(window):
         order = np.random.default_rng([config.seed, window // per_pass]).permutation(len(scans))

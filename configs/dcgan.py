@@ -91,10 +91,13 @@ def data(size: int) -> ml_collections.ConfigDict:
             "levelling": "auto",  # auto (plane+backgrounds for heights, none for photographs), none, or steps such as facet+terraces+scars
             "held_out": 0.1,  # shares of scans, split before any crop
             "test": 0.1,
+            "fold": "",  # "2/4": the second of four blocks of neighbouring scans, in the order of their ids, is held out instead
             "group_by": "",  # regular expression, its one bracket is the part of an id that is never split: '^(patient[0-9]+)_'
             "margins": (0, 0, 0, 0),  # top, right, bottom, left px cut off, for info bars
-            "masks": "",  # folder of instance maps; empty: masks/ where there is one
+            "masks": "",  # folder of masks; empty: masks/ where there is one
             "use_masks": False,
+            "boundary_weight": 0.0,  # of pixels in the narrowest gaps between two masked objects, above the 1 of all (U-Net's w0, 10)
+            "boundary_sigma": 5.0,  # px of a scan over which that weight falls off
             "select": "",  # text file with one stem a line: only those files
             "channel": "",  # of an instrument's file: Z, Z backward, Phase, ...; empty: the heights, forward
             "nm_per_pixel": 0.0,  # 0: what the files say

@@ -33,7 +33,7 @@ def by_rows(num_real: int, num_generated: int, width: int) -> bool:
 def frechet_from_statistics(real: Statistics, generated: Statistics) -> float:
     """Returns the Frechet distance, >= 0, from the statistics of both sets (counts of at least 2), by symmetric eigenvalues.
 
-    Dowson & Landau 1982, eq. 16. With S1 = L L^T the eigenvalues of the symmetric L^T S2 L are those of S1 S2. Only as many as
+    Dowson & Landau 1982, eq. 16. With S1 = L L^T the eigenvalues of the symmetric L^T S2 L are those of S2 S1. Only as many as
     the counts allow (rank at most N - 1) are summed: square roots of rounded zeros would add 1e-8 each. Raises DataError for
     unequal widths and for a count of 1.
     """
@@ -41,20 +41,22 @@ def frechet_from_statistics(real: Statistics, generated: Statistics) -> float:
         raise DataError(f"real features have {real.mean.size} columns and generated ones {generated.mean.size}: take one layer for both.")
     first, second = covariance(real, "real features"), covariance(generated, "generated features")
     rank = min(len(first), real.count - 1, generated.count - 1)
-    factor = _factor(first)
-    eigenvalues = scipy.linalg.eigvalsh(factor.T @ second @ factor, check_finite=False)[-rank:]
+    eigenvalues = _product_eigenvalues(second, first)[-rank:]
     difference = real.mean - generated.mean
     traces = np.trace(first) + np.trace(second)
     return _distance(difference, traces, np.sqrt(np.maximum(eigenvalues, 0)).sum())
 
 
-def _factor(matrix: np.ndarray) -> np.ndarray:
-    """Returns A with A A^T = matrix: Cholesky, or by eigenvalues where the matrix is singular to rounding."""
+def _product_eigenvalues(second: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Returns the eigenvalues, ascending, of second @ first: by Cholesky, or by eigenvalues where `first` is singular to rounding."""
     try:
-        return np.linalg.cholesky(matrix)
+        # L^T S2 L in n^3 operations, two products take 4 n^3; eigvalsh(type=2), which would do all this, is three times as slow.
+        product, _ = scipy.linalg.lapack.dsygst(second, np.linalg.cholesky(first), itype=2, lower=1)
     except np.linalg.LinAlgError:
-        values, vectors = scipy.linalg.eigh(matrix, check_finite=False, driver="evd")
-        return vectors * np.sqrt(np.maximum(values, 0))
+        values, vectors = scipy.linalg.eigh(first, check_finite=False, driver="evd")
+        factor = vectors * np.sqrt(np.maximum(values, 0))
+        product = factor.T @ second @ factor
+    return scipy.linalg.eigvalsh(product, lower=True, check_finite=False)
 
 
 def _from_rows(real: np.ndarray, generated: np.ndarray) -> float:

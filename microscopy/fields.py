@@ -14,8 +14,9 @@ BUILT_IN = ("simulated", "emulsion")
 
 _AT_LEAST = {"height": 1, "width": 1, "crop": 0, "num_simulated": 1, "max_pixels": 1, "window": 0, "window_steps": 1, "simulator_seed": 0}
 _FLAGS = ("mirror", "use_masks", "skip_bad")
-_TEXTS = ("source", "tfds_dir", "masks", "select", "channel", "group_by", "rotation", "levelling")
+_TEXTS = ("source", "tfds_dir", "masks", "select", "channel", "fold", "group_by", "rotation", "levelling")
 _SHARES = ("held_out", "test")
+_WEIGHTS = ("boundary_weight", "boundary_sigma")
 _OTHERS = ("channels", "margins", "nm_per_pixel", "resample_nm")
 _FOLDER_ONLY = ("margins", "select", "masks", "channel")
 
@@ -26,7 +27,7 @@ def check(config) -> None:
     Says nothing of the scans: a field that no scan fits is told when they have been read.
     """
     data = config.data
-    for name in (*_AT_LEAST, *_FLAGS, *_TEXTS, *_SHARES, *_OTHERS):
+    for name in (*_AT_LEAST, *_FLAGS, *_TEXTS, *_SHARES, *_WEIGHTS, *_OTHERS):
         if name not in data:
             raise FieldError(f"config.data.{name} is missing: the config was written for another version; begin from configs/.")
     for name, least in _AT_LEAST.items():
@@ -37,6 +38,10 @@ def check(config) -> None:
         _must(isinstance(data[name], str), name, data[name], "a text")
     for name in _SHARES:
         _must(_is_number(data[name]) and 0.0 <= data[name] < 1.0, name, data[name], "a share, 0 up to below 1")
+    for name in _WEIGHTS:
+        _must(_is_number(data[name]) and 0.0 <= data[name] <= 1e4, name, data[name], "0 to 10000")
+    _must(data.use_masks or not data.boundary_weight, "boundary_weight", data.boundary_weight, "needs config.data.use_masks=true")
+    _must(data.boundary_sigma > 0 or not data.boundary_weight, "boundary_sigma", data.boundary_sigma, "above 0")
     _must(_is_whole(data.channels) and data.channels in (1, 3), "channels", data.channels, "1 or 3")
     _must(data.rotation in ROTATIONS, "rotation", data.rotation, f"choose {_or(ROTATIONS)}")
     _check_levelling(data.levelling)
@@ -49,6 +54,8 @@ def check(config) -> None:
     _must(_is_number(resample_nm) and resample_nm >= 0, "resample_nm", resample_nm, "a positive number of nm, or 0 for the scans' median")
     if data.group_by:
         _check_pattern(data.group_by)
+    if data.fold:
+        fold_of(data.fold)
     _check_source(data)
     for name, seed in (("config.seed", config.seed), ("config.data.simulator_seed", data.simulator_seed)):
         if not _is_whole(seed) or not 0 <= seed < 2**32:
@@ -89,6 +96,15 @@ def _check_scale(scale) -> None:
     values = tuple(scale) if isinstance(scale, tuple | list) else (scale,)
     sound = len(values) in (1, 2) and all(_is_number(value) and value >= 0 for value in values) and (len(values) == 1 or all(values))
     _must(sound, "nm_per_pixel", scale, "a positive number of nm, a pair (y, x), or 0 for what the files say")
+
+
+def fold_of(text: str) -> tuple[int, int]:
+    """Returns (number from 1 on, how many) of `config.data.fold`; FieldError unless it reads like "2/4"."""
+    match = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text)
+    _must(match is not None, "fold", text, 'write "2/4" for the second of four')
+    number, num = int(match[1]), int(match[2])
+    _must(num >= 2 and 1 <= number <= num, "fold", text, f"1/{max(num, 2)} to {max(num, 2)}/{max(num, 2)}, of two at least")
+    return number, num
 
 
 def _check_pattern(pattern: str) -> None:

@@ -1,6 +1,7 @@
 """The one map from stored values to [-1, 1] that a data set shares, and the split of scans it is fitted on."""
 
 import dataclasses
+import re
 
 import numpy as np
 
@@ -90,3 +91,23 @@ def split(scans: list[Scan], seed: int, held_out: float, test: float) -> dict[st
         of_group[name] = "held_out" if place < counts[0] else "test" if place < sum(counts) else "train"
     parts = {name: [scan for scan in scans if of_group[scan.group or scan.id] == name] for name in ("train", "held_out", "test")}
     return parts
+
+
+def split_fold(scans: list[Scan], number: int, num: int) -> dict[str, list[Scan]]:
+    """Returns {"train", "held_out", "test"} -> scans: held out is block `number` (from 1) of `num` blocks of neighbours, test is empty.
+
+    Groups, or scans without one, in the order of their names, numbers in them by value. For slices of one stack, where neighbours are
+    nearly alike and a random split would hold out what was trained on. FieldError where groups are too few.
+    """
+    groups = sorted({scan.group or scan.id for scan in scans}, key=_natural)
+    if len(groups) < num:
+        raise FieldError(f"config.data.fold={number}/{num}: {len(groups)} scans or groups cannot be cut into {num} blocks.")
+    held = set(np.array_split(groups, num)[number - 1].tolist())
+    parts = {"train": [], "held_out": [], "test": []}
+    for scan in scans:
+        parts["held_out" if (scan.group or scan.id) in held else "train"].append(scan)
+    return parts
+
+
+def _natural(name: str) -> list:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]

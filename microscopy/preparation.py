@@ -109,7 +109,9 @@ def with_held_out(config, prepared: Prepared, place: str, nm_per_pixel: float = 
     other = config.copy_and_resolve_references()
     longer, map_nm = max(prepared.crop), prepared.value_map.nm_per_pixel
     with other.unlocked():
-        other.data.update({"source": f"folder:{place}", "select": "", "masks": "", "group_by": "", "held_out": 0.0, "test": 0.0})
+        other.data.update(
+            {"source": f"folder:{place}", "select": "", "masks": "", "group_by": "", "fold": "", "held_out": 0.0, "test": 0.0}
+        )
         other.data.crop = longer
         other.data.nm_per_pixel = nm_per_pixel or config.data.nm_per_pixel
         other.data.resample_nm = map_nm[1] * config.data.width / prepared.crop[1] if map_nm else 0.0
@@ -165,13 +167,20 @@ def _split(scans: list[Scan], facts: dict[str, dict], refused: list[Refused], co
     """(splits at the scale of the training scans, refused): split anew, and measured anew, until none has to be left out."""
     data = config.data
     while True:
-        splits = normalisation.split(scans, config.seed, data.held_out, data.test)
+        splits = _divided(scans, config)
         scaled, refused = _on_one_scale(scans, splits, facts, refused, data)
         _check_some(scaled, refused, data)
         if len(scaled) == len(scans):
-            return normalisation.split(scaled, config.seed, data.held_out, data.test), refused
+            return _divided(scaled, config), refused
         kept = {scan.id for scan in scaled}
         scans = [scan for scan in scans if scan.id in kept]
+
+
+def _divided(scans: list[Scan], config) -> dict[str, list[Scan]]:
+    data = config.data
+    if data.fold:
+        return normalisation.split_fold(scans, *fields.fold_of(data.fold))
+    return normalisation.split(scans, config.seed, data.held_out, data.test)
 
 
 def _without(reasons: Mapping[str, str], scans: list[Scan], refused: list[Refused]) -> tuple[list[Scan], list[Refused]]:

@@ -1,7 +1,7 @@
-"""What a segmentation network is trained to make small, and publication B's qualities of a mask.
+"""What a segmentation network is trained to make small, and the qualities of a mask that a critic can learn.
 
 Losses take logits (b, *sizes, k) float and labels (b, *sizes) int in 0..k-1 and return a number, float32. `weights` (b, *sizes), where
-given, are what each pixel counts: 0 and 1 for valid pixels, `boundary_weights`, or their product; 1 everywhere by default.
+given, are what each pixel counts: 0 and 1 for valid pixels, those of `microscopy.boundaries`, or their product; 1 everywhere by default.
 Labels outside 0..k-1 are the caller's to refuse: on a device nothing can.
 
 Qualities take maps (b, *sizes) in [-1, 1], +1 the cells, and return one number an image, (b,) float32, differentiable in both.
@@ -10,12 +10,9 @@ Qualities take maps (b, *sizes) in [-1, 1], +1 the cells, and return one number 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.ndimage
 
 SMOOTH = 1.0
 """Pixels added above and below in the Dice coefficient: a class that is neither there nor predicted scores 1, not 0 / 0."""
-REACH = 6.0
-"""Sigmas beyond which the boundary term is left out: there it is below w0 exp(-18), 1.5e-7 for w0 = 10."""
 
 
 def cross_entropy(
@@ -74,31 +71,6 @@ def balanced_class_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
     return np.where(counts > 0, counts.sum() / (num_classes * np.maximum(counts, 1)), 0.0).astype(np.float32)
 
 
-def boundary_weights(
-    instances: np.ndarray, class_weights: tuple[float, float] = (1.0, 1.0), w0: float = 10.0, sigma: float = 5.0
-) -> np.ndarray:
-    """Returns float32 (h, w) or (d, h, w): w_c + w0 exp(-(d1 + d2)^2 / (2 sigma^2)), high in narrow gaps between two cells.
-
-    Ronneberger et al. 2015 (arXiv:1505.04597, eq. 2), w0 and sigma as there. `instances` are whole numbers, 0 the background; d1 and d2
-    are the distances of a background pixel to the nearest and second nearest cell in pixels, 1 beside a cell; w_c is class_weights[0]
-    on the background and [1] in the cells, which get no second term. Host, NumPy, once for a mask: cells are taken one by one with
-    `REACH` sigmas around, so that the time does not grow with cells times pixels.
-    """
-    instances, margin = np.asarray(instances), int(np.ceil(REACH * sigma))
-    nearest = np.full((2, *instances.shape), np.inf)
-    for number, box in enumerate(scipy.ndimage.find_objects(instances), 1):
-        if box is None:
-            continue
-        window = tuple(slice(max(side.start - margin, 0), side.stop + margin) for side in box)
-        distance = scipy.ndimage.distance_transform_edt(instances[window] != number)
-        first, second = nearest[(0, *window)], nearest[(1, *window)]
-        np.minimum(second, np.maximum(first, distance), out=second)
-        np.minimum(first, distance, out=first)
-    cells = instances > 0
-    gap = np.where(cells, 0.0, w0 * np.exp(-(nearest.sum(0) ** 2) / (2 * sigma**2)))
-    return (np.where(cells, class_weights[1], class_weights[0]) + gap).astype(np.float32)
-
-
 def to_signs(labels: jax.Array) -> jax.Array:
     """Returns float32 of the same shape: +1 where a label is above 0 (a cell), -1 elsewhere; of a +-1 or tanh map its hard form."""
     return jnp.where(labels > 0, 1.0, -1.0)
@@ -134,7 +106,7 @@ def iou(predicted: jax.Array, truth: jax.Array, weights: jax.Array | None = None
 
 
 def iou_squared(predicted: jax.Array, truth: jax.Array, weights: jax.Array | None = None) -> jax.Array:
-    """Returns `iou` squared, 0..1, best 1: what publication B's second row was trained on."""
+    """Returns `iou` squared, 0..1, best 1: what the published U-Net in a GAN was trained on."""
     return iou(predicted, truth, weights) ** 2
 
 

@@ -15,7 +15,6 @@ from segmentation.convolutions import convolution, halved, max_pool, transposed
 
 ACTIVATIONS = ("relu", "leaky_relu")
 NORMS = ("none", "batch", "group")
-OUTPUTS = ("logits", "tanh")
 POOLS = ("mean", "flatten")
 GROUPS = 8
 """Groups of maps normalised together, or fewer where the number of maps is no multiple of it."""
@@ -106,11 +105,11 @@ class UNet(nn.Module):
 
     `depth` poolings by `pool` (1 or 2 along each axis); base_width 2^level maps at each level, two convolutions of `kernel` (odd) there
     and two on the way back, zeros around them (the paper has none and loses its borders); the level below enters by a transposed
-    convolution. Sizes that are no multiple of pool^depth are `reflected` and cropped back. `output` "logits" is linear, "tanh" within
-    [-1, 1]. `norm` acts before the activation: "batch" by the batch's own statistics where `train`, which `batch_stats` follow by
-    1 - `momentum`, else by these; "group" by each image's own. `dropout` is the rate where `train`, after the two deepest levels of the
-    contracting path, and needs the key `dropout`. `leak` is that of leaky_relu. `precision` is that of the convolutions; None is the
-    device's own (a GPU multiplies float32 with 10 bits), "highest" float32.
+    convolution. Sizes that are no multiple of pool^depth are `reflected` and cropped back. The output is linear; `segmentation.maps`
+    makes probabilities of it, or a tanh map. `norm` acts before the activation: "batch" by the batch's own statistics where
+    `train`, which `batch_stats` follow by 1 - `momentum`, else by these; "group" by each image's own. `dropout` is the rate where
+    `train`, after the two deepest levels of the contracting path, and needs the key `dropout`. `leak` is that of leaky_relu.
+    `precision` is that of the convolutions; None is the device's own (a GPU multiplies float32 with 10 bits), "highest" float32.
     """
 
     num_maps: int = 2
@@ -122,7 +121,6 @@ class UNet(nn.Module):
     leak: float = 0.01
     norm: str = "none"
     dropout: float = 0.0
-    output: str = "logits"
     momentum: float = 0.9
     precision: Any = None
     dtype: Any = jnp.float32
@@ -153,8 +151,7 @@ class UNet(nn.Module):
             x = self._level(jnp.concatenate([skipped[level], up], axis=-1), "up", level, train)
         # A convolution of one pixel a side is a matrix product.
         x = nn.Dense(self.num_maps, precision=self.precision, dtype=self.dtype, name="last")(x)
-        x = x[(slice(None), *(slice(size) for size in image.shape[1:-1]))].astype(jnp.float32)
-        return jnp.tanh(x) if self.output == "tanh" else x
+        return x[(slice(None), *(slice(size) for size in image.shape[1:-1]))].astype(jnp.float32)
 
 
 class Critic(nn.Module):
@@ -208,7 +205,7 @@ _SHARED = ("base_width", "depth", "kernel", "activation", "leak", "norm", "dropo
 
 
 def _check(model: UNet, image) -> None:
-    for name, allowed in {"activation": ACTIVATIONS, "norm": NORMS, "output": OUTPUTS}.items():
+    for name, allowed in {"activation": ACTIVATIONS, "norm": NORMS}.items():
         if getattr(model, name) not in allowed:
             raise ValueError(f"{name}={getattr(model, name)!r}: choose {', '.join(allowed)}")
     if len(model.pool) not in (2, 3) or set(model.pool) - {1, 2} or len(model.kernel) != len(model.pool):

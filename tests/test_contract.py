@@ -1,5 +1,6 @@
 """Every config keeps the contract of training/task.py: shapes, dtypes, purity, fixed words, settled states."""
 
+import dataclasses
 import importlib
 import importlib.util
 import pathlib
@@ -13,7 +14,7 @@ from microscopy.normalisation import ValueMap
 from microscopy.preparation import Prepared
 from training import loop
 from training.errors import ConfigError
-from training.task import Data
+from training.task import Data, Net
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
@@ -26,7 +27,8 @@ def get_config(name, preset):
 
 def fake_batch(config):
     shape = (config.train.batch_size, config.data.height, config.data.width, config.data.channels)
-    return {"image": jax.random.uniform(jax.random.key(0), shape, minval=-1, maxval=1)}
+    batch = {"image": jax.random.uniform(jax.random.key(0), shape, minval=-1, maxval=1)}
+    return batch | ({"mask": (batch["image"][..., 0] > 0.5).astype(jnp.int32)} if config.data.use_masks else {})
 
 
 @pytest.mark.parametrize("preset", ["", "cpu", "tiny"])
@@ -49,7 +51,9 @@ def check_step(config):
     assert state.step.shape == () and state.step.dtype == jnp.int32
     assert all(value.shape == () and value.dtype == jnp.float32 for value in scalars.values())
     assert all("/" in name for name in scalars)
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((state.generator.params, state.discriminator.params)))
+    nets = [getattr(state, field.name) for field in dataclasses.fields(state)]
+    params = jax.tree.leaves([net.params for net in nets if isinstance(net, Net)])
+    assert params and all(leaf.dtype == jnp.float32 for leaf in params)
 
 
 @pytest.mark.parametrize("name", ["dcgan32"])

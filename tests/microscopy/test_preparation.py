@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from configs import dcgan
-from microscopy import preparation, spectra
+from microscopy import fields, preparation, spectra
+from microscopy.normalisation import split_fold
 from microscopy.scan import DataError, FieldError, Refused, Scan
 
 
@@ -45,6 +46,28 @@ def test_no_split_cuts_through_a_group(patients):
         assert all(scan.group == scan.id.split("_")[0] for part in splits.values() for scan in part)
     parts = preparation.prepare(config_of(patients, held_out=0.2, test=0.2)).splits
     assert len({scan.id.split("_")[0] for scan in parts["train"]} & {scan.id.split("_")[0] for scan in parts["held_out"]})
+
+
+def test_a_fold_is_a_block_of_neighbours_by_number():
+    pixels = np.zeros((4, 4), np.uint8)
+    scans = [Scan(f"slice{i}", pixels, str(i)) for i in (10, 2, 1, 0, 9, 3, 11)]
+    folds = [split_fold(scans, number, 3) for number in (1, 2, 3)]
+    assert [{scan.id for scan in fold["held_out"]} for fold in folds] == [
+        {"slice0", "slice1", "slice2"},
+        {"slice3", "slice9"},
+        {"slice10", "slice11"},
+    ]
+    assert all(len(fold["train"]) + len(fold["held_out"]) == 7 and not fold["test"] for fold in folds)
+    stack = [dataclasses.replace(scan, group="a" if i < 4 else "b") for i, scan in enumerate(scans)]
+    assert {scan.group for scan in split_fold(stack, 2, 2)["held_out"]} == {"b"}
+    with pytest.raises(FieldError, match="7 scans or groups cannot be cut into 8 blocks"):
+        split_fold(scans, 1, 8)
+
+
+@pytest.mark.parametrize("text", ["5/4", "0/3", "1/1", "2", "2/x", "-1/4"])
+def test_a_fold_that_cannot_be_is_named(text):
+    with pytest.raises(FieldError, match="config.data.fold"):
+        fields.fold_of(text)
 
 
 @pytest.mark.parametrize("pattern", [r"^(patient[0-4])_", r"^patient(?:([0-4])|5)_"])

@@ -1,0 +1,138 @@
+"""How well whole scans are segmented: pixels, partitions and objects, beside what needs no network."""
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from metrics import overlap
+from microscopy.preparation import Prepared
+from microscopy.scan import Scan
+from segmentation import instances, judged_figure, networks
+from segmentation.whole import make_whole
+from training.task import Evaluation, Score
+
+BINARY = 0.9
+"""An output of a tanh is called binary beyond this."""
+NUM_SHOWN = 3
+
+
+def evaluate(config, model: networks.UNet, probability: Callable, prepared: Prepared) -> Evaluation:
+    """Returns the Evaluation of a network on whole scans: held out, and `config.eval.num_train_scans` of those trained on.
+
+    `probability` takes images (1, h, w, c) in [-1, 1] and gives that of foreground, (1, h, w). Scalars are `segmentation/NAME` of the
+    held-out scans (of the training scans where none is held out, as the protocol says) and `segmentation/train_NAME`: means over
+    scans, NaN ones left out. The Score is the Jaccard distance, 1 - IoU.
+    """
+    whole, settings = make_whole(model, probability), config.eval
+    parts = {"held_out": chosen(prepared.splits["held_out"], settings.num_scans)}
+    if settings.num_train_scans:
+        parts["train"] = chosen(prepared.splits["train"], settings.num_train_scans)
+    if not parts["held_out"]:
+        parts = {"train": chosen(prepared.splits["train"], settings.num_scans)}
+    tables, scalars, figures = {}, {}, {}
+    for split, scans in parts.items():
+        found = [whole(unit_image(scan, prepared)) for scan in scans]
+        rows = {"network": [scores(one, scan, settings) for one, scan in zip(found, scans, strict=True)]}
+        rows |= baselines(scans, prepared, settings)
+        name = "held-out" if split == "held_out" else "training"
+        tables[f"{len(scans)} {name} scans, means"] = [{"by": by, **mean_row(each)} for by, each in rows.items()]
+        prefix = "train_" if split == "train" and len(parts) > 1 else ""
+        scalars |= {f"segmentation/{prefix}{key}": value for key, value in mean_row(rows["network"], errors=False).items()}
+        if not figures:
+            each = [{"scan": scan.id, **row} for scan, row in zip(scans, rows["network"], strict=True)]
+            tables[f"{name} scans"] = each[:MOST_ROWS]
+            figures["segmentation"] = figure(scans, found, rows["network"], prepared)
+            what = f"{len(scans)} whole {name} scans"
+    protocol = f"{what}; means over scans; foreground where the probability is above 0.5; {_PROTOCOL}"
+    return Evaluation(scalars, tables, figures, protocol, Score("segmentation/jaccard_distance", 1 - scalars["segmentation/iou"], what))
+
+
+MOST_ROWS = 50
+_PROTOCOL = (
+    "module and squaring of 2 p - 1 against the +-1 mask; binary: share of |2 p - 1| above 0.9; V_rand and V_info of 4-connected "
+    "foreground, borders thinned; objects match above an IoU of 0.5"
+)
+
+
+def chosen(scans: list[Scan], num: int) -> list[Scan]:
+    """Returns `num` of the scans, evenly spread over their order; all where `num` is 0 or more than they are."""
+    if not 0 < num < len(scans):
+        return scans
+    return [scans[index * len(scans) // num] for index in range(num)]
+
+
+def unit_image(scan: Scan, prepared: Prepared) -> np.ndarray:
+    """Returns the scan as the network sees it, float32 (h, w, c) in [-1, 1]."""
+    pixels = scan.pixels if scan.pixels.ndim == 3 else scan.pixels[..., None]
+    return prepared.value_map.to_unit(pixels)
+
+
+def scores(found: np.ndarray, scan: Scan, settings, objects: np.ndarray | None = None) -> dict[str, float]:
+    """Returns the scores of a probability map (h, w) against the scan's mask: see `metrics.overlap`.
+
+    `settings.partition` adds `v_rand` and `v_info`; `settings.objects` adds `ap50`, `pq`, `precision`, `recall`, the counts and
+    `diameter_error` (relative difference of the mean diameters), of `objects`, an instance map, or what `instances` finds.
+    """
+    predicted, truth = found > 0.5, scan.mask > 0
+    pixels = overlap.counts(predicted, truth)
+    signed = 2 * np.asarray(found, np.float64) - 1
+    row = {"iou": overlap.iou(pixels), "dice": overlap.dice(pixels), "percent": overlap.percent(pixels)}
+    row |= {"module": overlap.module(signed, truth), "squaring": overlap.squaring(signed, truth)}
+    row["binary"] = float(np.mean(np.abs(signed) > BINARY))
+    if settings.partition:
+        parts = overlap.partition_scores(predicted, truth)
+        row |= {name: parts[name] for name in ("v_rand", "v_info")}
+    if settings.objects:
+        objects = instances.from_probability(found, min_area=settings.min_area) if objects is None else objects
+        row |= object_scores(objects, scan.mask)
+    return row
+
+
+def object_scores(objects: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Returns `ap50`, `pq`, `precision`, `recall`, `objects`, `true_objects` and `diameter_error` of two instance maps (h, w)."""
+    counts = overlap.object_counts(objects, truth)
+    row = {"ap50": overlap.average_precision(counts), "pq": overlap.panoptic_quality(counts)["pq"]}
+    row |= {"precision": overlap.precision(counts), "recall": overlap.recall(counts)}
+    row |= {"objects": float(counts[0] + counts[1]), "true_objects": float(counts[0] + counts[2])}
+    sizes = [mean_diameter(one) for one in (objects, truth)]
+    return row | {"diameter_error": abs(sizes[0] / sizes[1] - 1) if sizes[1] else math.nan}
+
+
+def mean_diameter(objects: np.ndarray) -> float:
+    """Returns the mean diameter, px, of discs of the objects' areas; 0 without any, NaN never."""
+    areas = np.bincount(objects.ravel())[1:]
+    areas = areas[areas > 0]
+    return float(np.mean(2 * np.sqrt(areas / math.pi))) if areas.size else 0.0
+
+
+def baselines(scans: list[Scan], prepared: Prepared, settings) -> dict[str, list[dict[str, float]]]:
+    """Returns rows of what needs no network: everything foreground, and Otsu's threshold (with a watershed for objects)."""
+    everything = [scores(np.ones(scan.mask.shape), scan, settings) for scan in scans]
+    return {"everything foreground": everything, "Otsu's threshold": [_by_threshold(scan, prepared, settings) for scan in scans]}
+
+
+def _by_threshold(scan: Scan, prepared: Prepared, settings) -> dict[str, float]:
+    objects = instances.otsu_watershed(unit_image(scan, prepared).mean(-1), min_area=settings.min_area)
+    return scores((objects > 0).astype(np.float64), scan, settings, objects)
+
+
+def mean_row(rows: list[Mapping[str, float]], errors: bool = True) -> dict[str, float]:
+    """Returns each score's mean over the rows that have it, with `errors` also its standard error as NAME_error; NaN where none has."""
+    found = {}
+    for name in rows[0]:
+        values = np.array([row[name] for row in rows], np.float64)
+        values = values[~np.isnan(values)]
+        found[name] = float(values.mean()) if values.size else math.nan
+        if errors and values.size > 1:
+            found[f"{name}_error"] = float(values.std(ddof=1) / np.sqrt(values.size))
+    return found
+
+
+def figure(scans: list[Scan], found: list[np.ndarray], rows: list[Mapping[str, float]], prepared: Prepared) -> np.ndarray:
+    """Returns a picture, uint8 RGB: the scans of the highest, the middle and the lowest Jaccard index (see `judged_figure.draw`)."""
+    order = np.argsort([-row["iou"] for row in rows], kind="stable")
+    picked = [int(order[i]) for i in np.unique(np.linspace(0, len(order) - 1, min(NUM_SHOWN, len(order))).astype(int))]
+    images = [unit_image(scans[i], prepared) for i in picked]
+    words = [f"{scans[i].id}: IoU {rows[i]['iou']:.3f}" for i in picked]
+    return judged_figure.draw(images, [found[i] for i in picked], [scans[i].mask for i in picked], words)
