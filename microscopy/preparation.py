@@ -82,7 +82,8 @@ def prepare(config) -> Prepared:
     facts, done = {}, []
     for scan in scans:
         with _listing(refused, scan, data.skip_bad):
-            level, facts[scan.id] = levelled(scan, data)
+            level, record = levelled(scan, data)
+            facts[scan.id] = _facts(level, record, data)
             done.append(level)
     _check_some(done, refused, data)
     normalisation.check_alike(done)
@@ -229,7 +230,7 @@ def _check_masks(scans: list[Scan]) -> None:
 
 
 def levelled(scan: Scan, data) -> tuple[Scan, dict]:
-    """Returns the scan in `data.channels` channels, levelled by `data.levelling`, and the facts of it; DataError where it cannot be."""
+    """Returns the scan in `data.channels` channels, levelled by `data.levelling`, and the record of that; DataError where it cannot be."""
     name = scan.file or scan.id
     method = levelling.auto(scan.unit) if data.levelling == "auto" else data.levelling
     pixels, record = _to_channels(scan.pixels, name, data.channels), {"method": method}
@@ -238,7 +239,7 @@ def levelled(scan: Scan, data) -> tuple[Scan, dict]:
             pixels, record = levelling.level(pixels, method)
         except DataError as error:
             raise type(error)(f"{name}: {error}") from None
-    return dataclasses.replace(scan, pixels=pixels), _facts(scan, record, data)
+    return dataclasses.replace(scan, pixels=pixels), record
 
 
 def _facts(scan: Scan, record: Mapping, data) -> dict:

@@ -126,12 +126,15 @@ def segment(network: Network, scan: Scan, *, tile: int = 0, ladder: bool = False
     window = (slice(top, height - bottom), slice(left, width - right))
     own, _ = preparation.levelled(dataclasses.replace(scan, pixels=np.ascontiguousarray(scan.pixels[window])), network.data)
     _check_values(own, network.value_map)
-    image = network.value_map.to_unit(_at_the_runs_scale(own, network).pixels)
+    image = _to_unit(_at_the_runs_scale(own, network).pixels, network.value_map)
     found = in_tiles(network, image if image.ndim == 3 else image[..., None], tile or automatic_tile(network), ladder)
     if not np.isfinite(found).all():
         raise DataError(f"{scan.file or scan.id}: became NaN or infinite in the network; look at the weights")
+    found = _resized(found, own.pixels.shape[:2])
+    if found.shape == (height, width):
+        return Segmented(found, own, window)
     probability = np.zeros((height, width), np.float32)
-    probability[window] = _resized(found, own.pixels.shape[:2])
+    probability[window] = found
     return Segmented(probability, own, window)
 
 
@@ -145,6 +148,13 @@ def in_tiles(network: Network, image: np.ndarray, tile: int, ladder: bool = Fals
     return tiling.in_tiles(network.probability, image, tile=tile, halo=network.halo, multiple=network.multiple)
 
 
+def _to_unit(pixels: np.ndarray, value_map: ValueMap) -> np.ndarray:
+    """`value_map.to_unit`, of 8 bits by a table of its 256 values, ten times as fast."""
+    if pixels.dtype == np.uint8:
+        return value_map.to_unit(np.arange(256, dtype=np.uint8))[pixels]
+    return value_map.to_unit(pixels)
+
+
 def _check_values(scan: Scan, value_map: ValueMap) -> None:
     """A scan of another kind than the run's is refused: another unit, 8 bits for 16, or grey levels far beyond those trained on."""
     name = scan.file or scan.id
@@ -154,8 +164,8 @@ def _check_values(scan: Scan, value_map: ValueMap) -> None:
         )
     if scan.unit != "grey":
         return
-    span = value_map.high - value_map.low
-    far = np.mean((scan.pixels < value_map.low - span) | (scan.pixels > value_map.high + span)) > 0.5
+    span, some = value_map.high - value_map.low, scan.pixels[::7, ::7]
+    far = np.mean((some < value_map.low - span) | (some > value_map.high + span)) > 0.5
     if far or scan.pixels.dtype == np.uint8 and value_map.high > 255:
         raise DataError(
             f"{name}: {scan.pixels.dtype} values from {scan.pixels.min():.6g} to {scan.pixels.max():.6g}, the run was trained on "

@@ -175,7 +175,8 @@ def times_text(seconds: Sequence[float]) -> str:
     """Returns "p50 1.2 ms, p90 1.5 ms, p99 2 ms (120 images)"; p99 from 100 on, for fewer would be their greatest."""
     shares = (50, 90, 99) if len(seconds) >= FEWEST_FOR_P99 else (50, 90)
     values = np.percentile(np.asarray(seconds) * 1e3, shares)
-    listed = ", ".join(f"p{share} {value:.3g} ms" for share, value in zip(shares, values, strict=True))
+    texts = (f"{value:.0f}" if value >= 100 else f"{value:.3g}" for value in values)
+    listed = ", ".join(f"p{share} {text} ms" for share, text in zip(shares, texts, strict=True))
     return f"{listed} ({len(seconds)} image{'s' if len(seconds) > 1 else ''})"
 
 
