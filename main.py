@@ -5,6 +5,7 @@ python main.py --mode=inspect --config=configs/dcgan48.py --config.data.source=f
 python main.py --mode=generate --workdir=runs/first --num_images=1000 --output=images           writes images
 python main.py --mode=predict --workdir=runs/first --input=scans --output=enlarged              applies a network to scans
 python main.py --mode=evaluate --workdir=runs/first                                             scores a checkpoint
+python main.py --mode=export --workdir=runs/first --output=first.safetensors                    one file that predict accepts by --weights
 """
 
 import os
@@ -20,7 +21,7 @@ from absl import flags
 from training import command
 from training.errors import ConfigError
 
-MODES = ("train", "inspect", "generate", "predict", "evaluate")
+MODES = ("train", "inspect", "generate", "predict", "evaluate", "export")
 
 
 def run(argv: list[str]) -> int:
@@ -33,17 +34,24 @@ def define(argv: list[str]) -> flags.FlagValues:
     values = command.new_flags(argv)
     flags.DEFINE_enum("mode", "train", MODES, f"What to do: {', '.join(MODES)}.", flag_values=values)
     flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, log, samples, report.", flag_values=values)
-    flags.DEFINE_string("checkpoint", "last", "generate, predict, evaluate: last, best (by held-out scans) or a step.", flag_values=values)
+    flags.DEFINE_string(
+        "checkpoint", "last", "generate, predict, evaluate, export: last, best (by held-out scans) or a step.", flag_values=values
+    )
     text = "evaluate: folder of scans to score against instead of the held-out ones. predict: a file or a folder of scans."
     flags.DEFINE_string("input", "", text, flag_values=values)
     text = "evaluate: nm per pixel of --input's files, where they state none."
     flags.DEFINE_float("nm_per_pixel", 0.0, text, lower_bound=0.0, flag_values=values)
-    flags.DEFINE_string("weights", "", "evaluate: Inception weights, a file or auto, instead of config.eval.weights.", flag_values=values)
+    text = (
+        "evaluate: Inception weights, a file or auto, instead of config.eval.weights. predict: a file of --mode=export, without --workdir."
+    )
+    flags.DEFINE_string("weights", "", text, flag_values=values)
+    text = "predict: wait for files in --input and segment them as they arrive, until Ctrl-C."
+    flags.DEFINE_bool("watch", False, text, flag_values=values)
     flags.DEFINE_integer("num_searched", 100, "evaluate: images searched for copies of the training scans.", flag_values=values)
     flags.DEFINE_string("features", "", "evaluate: Inception layer, 2048, 768, 192 or 64.", flag_values=values)
     flags.DEFINE_integer("num_images", 64, "generate: how many.", flag_values=values)
     flags.DEFINE_integer("seed", 0, "generate: image i depends on (seed, i) alone.", flag_values=values)
-    flags.DEFINE_string("output", None, "generate, predict: folder the images are written to.", flag_values=values)
+    flags.DEFINE_string("output", None, "generate, predict: folder the images are written to. export: the file.", flag_values=values)
     text = "generate: png (8 bit), tiff or npy (float32; heights in nm where the scans had units), gwy (heights, for Gwyddion)."
     text += " predict: unless given, as what was read."
     flags.DEFINE_string("format", "png", text, flag_values=values)
@@ -59,7 +67,12 @@ def dispatch(values: flags.FlagValues, stop) -> None:
     """Runs the mode the flags ask for; what it needs is imported then, so that a wrong flag is told at once."""
     if values.mode in ("train", "inspect") and values.config is None:
         raise ConfigError(f"--config=configs/NAME.py is missing: the experiment to {values.mode}; see configs/.")
-    if values.mode != "inspect" and not values.workdir:
+    if values.watch and values.mode != "predict":
+        raise ConfigError(f"--watch is for --mode=predict, not {values.mode}.")
+    one_file = values.mode == "predict" and values.weights
+    if one_file and values.workdir:
+        raise ConfigError("--weights and --workdir: give one of them, the file of a model or the folder of a run.")
+    if values.mode != "inspect" and not values.workdir and not one_file:
         raise ConfigError("--workdir=DIR is missing: the folder of the run.")
     if values.mode == "inspect":
         import input_pipeline
@@ -67,7 +80,7 @@ def dispatch(values: flags.FlagValues, stop) -> None:
         staged = "stages" in values.config  # all of them train on one set
         input_pipeline.inspect(values.config.stages[values.config.order[0]] if staged else values.config, values.workdir)
         return
-    from training import devices, generation, loop, prediction, workdir
+    from training import devices, loop, weights, workdir
 
     if values.mode == "train":
         if values.distributed:
@@ -76,8 +89,9 @@ def dispatch(values: flags.FlagValues, stop) -> None:
         (method.run if hasattr(method, "run") else loop.train)(values.config, values.workdir, stop)
         return
     if values.config is not None:
-        raise ConfigError(f"--mode={values.mode} takes the config of --workdir={values.workdir}; leave --config out.")
-    config = workdir.read_config(values.workdir)
+        place = f"--weights={values.weights}" if one_file else f"--workdir={values.workdir}"
+        raise ConfigError(f"--mode={values.mode} takes the config of {place}; leave --config out.")
+    config = weights.config_of(values.weights) if one_file else workdir.read_config(values.workdir)
     if "stages" in config:
         places = ", ".join(f"{values.workdir}/{name}" for name in config.order)
         raise ConfigError(f"--workdir={values.workdir} is a run over stages; name one of them: {places}.")
@@ -89,16 +103,22 @@ def dispatch(values: flags.FlagValues, stop) -> None:
                 raise ConfigError(f"--{name}: {config.task}, which {values.workdir} was trained with, has no config.eval.{name}.")
         loop.print_scores(loop.evaluate(config, values.workdir, values.checkpoint, values.input, values.nm_per_pixel))
         return
+    method = loop.method(config)
+    if not hasattr(method, values.mode) or one_file and not hasattr(method, "export"):
+        place = values.weights if one_file else values.workdir
+        raise ConfigError(f"--mode={values.mode}: {config.task}, which {place} was trained with, does not {values.mode}.")
+    getattr(method, values.mode)(config, values.workdir, _request(values, stop))
+
+
+def _request(values: flags.FlagValues, stop):
+    """What generate, predict and export are asked for."""
+    from training import generation, prediction
+
     output, checkpoint = values.output or "", values.checkpoint
     if values.mode == "generate":
-        request = generation.Request(values.num_images, values.seed, output, values.format, checkpoint, stop)
-    else:
-        kind = values.format if values["format"].present else ""
-        request = prediction.Request(values.input, output, checkpoint, kind, values.smoothing, values.tile, stop)
-    method = loop.method(config)
-    if not hasattr(method, values.mode):
-        raise ConfigError(f"--mode={values.mode}: {config.task}, which {values.workdir} was trained with, does not {values.mode}.")
-    getattr(method, values.mode)(config, values.workdir, request)
+        return generation.Request(values.num_images, values.seed, output, values.format, checkpoint, stop)
+    kind = values.format if values["format"].present else ""
+    return prediction.Request(values.input, output, checkpoint, kind, values.smoothing, values.tile, stop, values.watch, values.weights)
 
 
 if __name__ == "__main__":

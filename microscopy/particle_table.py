@@ -54,6 +54,12 @@ def _nearest(points: np.ndarray) -> np.ndarray:
     return scipy.spatial.KDTree(points).query(points, k=2)[0][:, 1]
 
 
+def same_columns(rows: Sequence[dict]) -> list[dict]:
+    """Returns the rows, each with the columns of all of them, "" where one has no such value: heights beside photographs."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return [{name: row.get(name, "") for name in names} for row in rows]
+
+
 def write_table(path: str | os.PathLike, rows: Sequence[dict]) -> pathlib.Path:
     """Returns `path` after the rows have been written to it as CSV, whole or not at all (`atomic.write_bytes`).
 

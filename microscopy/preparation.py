@@ -79,14 +79,15 @@ def prepare(config) -> Prepared:
         scans = grouped(scans, data.group_by)
     if data.use_masks:
         _check_masks(scans)
-    facts, levelled = {}, []
+    facts, done = {}, []
     for scan in scans:
         with _listing(refused, scan, data.skip_bad):
-            done, facts[scan.id] = _levelled(scan, data)
-            levelled.append(done)
-    _check_some(levelled, refused, data)
-    normalisation.check_alike(levelled)
-    splits, refused = _split(levelled, facts, refused, config)
+            level, record = levelled(scan, data)
+            facts[scan.id] = _facts(level, record, data)
+            done.append(level)
+    _check_some(done, refused, data)
+    normalisation.check_alike(done)
+    splits, refused = _split(done, facts, refused, config)
     scans = [scan for part in splits.values() for scan in part]
     crop = crop_size(scans, data)
     value_map = normalisation.fit(splits["train"])
@@ -228,8 +229,8 @@ def _check_masks(scans: list[Scan]) -> None:
         )
 
 
-def _levelled(scan: Scan, data) -> tuple[Scan, dict]:
-    """The scan in its channels, levelled; and the facts of it."""
+def levelled(scan: Scan, data) -> tuple[Scan, dict]:
+    """Returns the scan in `data.channels` channels, levelled by `data.levelling`, and the record of that; DataError where it cannot be."""
     name = scan.file or scan.id
     method = levelling.auto(scan.unit) if data.levelling == "auto" else data.levelling
     pixels, record = _to_channels(scan.pixels, name, data.channels), {"method": method}
@@ -238,7 +239,7 @@ def _levelled(scan: Scan, data) -> tuple[Scan, dict]:
             pixels, record = levelling.level(pixels, method)
         except DataError as error:
             raise type(error)(f"{name}: {error}") from None
-    return dataclasses.replace(scan, pixels=pixels), _facts(scan, record, data)
+    return dataclasses.replace(scan, pixels=pixels), record
 
 
 def _facts(scan: Scan, record: Mapping, data) -> dict:

@@ -1,5 +1,6 @@
 """TIFF files of several pages: each page as a file of its own, so that the checks and the decoder of single images serve stacks too."""
 
+import mmap
 import os
 import struct
 from collections.abc import Iterator
@@ -38,6 +39,33 @@ def read_stack(path: str | os.PathLike, *, max_pixels: int, max_total: int) -> l
             raise DataError(f"{path}: has more than {max_total} pixels; split the stack")
         found.append(channel)
     return found
+
+
+def num_pages(path: str | os.PathLike) -> int:
+    """Returns how many pages a TIFF has, copies and masks left out; 1 for a file that is none or whose pages cannot be followed."""
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return len(_directories(content)) if content[:4] in tiff_tags.MAGIC else 1
+    except (OSError, ValueError, DataError):
+        return 1
+
+
+def open_stack(path: str | os.PathLike, *, max_pixels: int) -> list[Directory]:
+    """Returns the pages of a TIFF for `read_page`, which read nothing more from the disk; DataError, naming the file, as `read_stack`."""
+    content = read_content(path, max_pixels=max_pixels)
+    try:
+        return _directories(content)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def read_page(pages: list[Directory], number: int, name: str, *, max_pixels: int) -> Channel:
+    """Returns page `number`, from 1, of `open_stack`'s as `read_stack` has it; DataError, naming file and page, where it cannot."""
+    try:
+        page = _alone(pages[number - 1], pages[0])
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
+    return read_channel(page, f"{name}, page {number}", "", max_pixels=max_pixels)[0]
 
 
 def _pages(content: bytes, name: str) -> Iterator[bytes]:

@@ -22,6 +22,8 @@ import numpy as np
 from microscopy.scan import DataError
 
 Window = tuple[slice, slice]
+MAX_SHAPES = 8
+"""Shapes of tile that a run compiles for one by one; with more of them tiles come from a ladder of sizes."""
 
 
 class Tile(NamedTuple):
@@ -111,6 +113,38 @@ def in_tiles(
     tiles = plan(*image.shape[:2], tile, halo, multiple)
     whole = stitch(_outputs(network, image, tiles, batch), tiles, image.shape[:2], scale)
     return whole[: height * scale, : width * scale]
+
+
+def in_ladder(
+    network: Callable[[np.ndarray], np.ndarray], image: np.ndarray, *, tile: int, halo: int, step: int, multiple: int = 1, scale: int = 1
+) -> np.ndarray:
+    """Returns `in_tiles` of an image (h, w, c) by tiles from a ladder of sizes, so that images of many sizes compile few shapes.
+
+    The tile is the largest multiple of `step` (itself one of `multiple`) that the image holds: equal to the whole. An image too small for
+    halos of such a tile, below `least_rung`, is `bucketed`: near its border it differs from what zero padding would give.
+    """
+    side = min(*image.shape[:2], tile)
+    side = side if side == tile else side // step * step
+    if side == tile or side >= least_rung(halo, step):
+        return in_tiles(network, image, tile=side, halo=halo, multiple=multiple, scale=scale)
+    wide, window = bucketed(image, halo, step, multiple)
+    inner = tuple(slice(one.start * scale, one.stop * scale) for one in window)
+    return np.asarray(network(wide[None]))[0][inner]
+
+
+def least_rung(halo: int, step: int) -> int:
+    """Returns the least tile of `in_ladder`: two of them span an image short of the next one."""
+    return -(-(2 * halo + step) // step) * step
+
+
+def needs_ladder(sizes: Iterable[tuple[int, int]], tile: int) -> bool:
+    """Returns whether images of these (h, w) would have a network compiled for more than MAX_SHAPES shapes of tile."""
+    shapes = set()
+    for height, width in sizes:
+        shapes.add((min(height, tile), min(width, tile)))
+        if len(shapes) > MAX_SHAPES:
+            return True
+    return False
 
 
 def _outputs(network, image: np.ndarray, tiles: list[Tile], batch: int) -> Iterator[np.ndarray]:

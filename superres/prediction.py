@@ -11,18 +11,16 @@ import dataclasses
 import io
 import pathlib
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from microscopy import planes, tiling
-from microscopy.folder import list_scans, read_scan
-from microscopy.formats import read_content, read_header
-from microscopy.native import is_native
 from microscopy.pictures import encode_png
 from microscopy.scan import DataError, Scan
+from microscopy.tiling import MAX_SHAPES, needs_ladder
 from microscopy.writing import encode_gwy, encode_tiff
 from superres.networks import SCALES
 from superres.smoothing import TRUNCATE, gaussian_blur
@@ -33,8 +31,6 @@ REACH = 0.9
 """Where the extremes of a 16-bit or float image come to lie in [-1, 1]."""
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601: the weights of red, green and blue in the grey that a one-channel network is given."""
-MAX_SHAPES = 8
-"""Sizes below the tile that a run compiles for one by one; with more of them tiles come from a ladder of sizes."""
 STEP = 32
 """Pixels between two sizes of that ladder."""
 BUDGET = 2**30
@@ -132,30 +128,9 @@ def enlarge(upscale: Callable, low: np.ndarray, *, scale: int, tile: int, halo: 
     then the largest multiple of STEP that the image holds, still equal to the whole; an image too small for halos of such a tile is
     continued by reflection to a multiple of STEP, so that near its border it differs from what zero padding would give.
     """
-    side = min(*low.shape[:2], tile)
-    if not ladder or side == tile:
-        return tiling.in_tiles(upscale, low, tile=tile, halo=halo, scale=scale)
-    side = side // STEP * STEP
-    if side >= _least(halo):
-        return tiling.in_tiles(upscale, low, tile=side, halo=halo, scale=scale)
-    wide, window = tiling.bucketed(low, halo, STEP)
-    inner = tuple(slice(one.start * scale, one.stop * scale) for one in window)
-    return np.asarray(upscale(wide[None]))[0][inner]
-
-
-def _least(halo: int) -> int:
-    """The least tile of the ladder: two of them span an image short of the next one."""
-    return -(-(2 * halo + STEP) // STEP) * STEP
-
-
-def needs_ladder(sizes: Iterable[tuple[int, int]], tile: int) -> bool:
-    """Returns whether images of these (h, w) would have a network compiled for more than MAX_SHAPES shapes of tile."""
-    shapes = set()
-    for height, width in sizes:
-        shapes.add((min(height, tile), min(width, tile)))
-        if len(shapes) > MAX_SHAPES:
-            return True
-    return False
+    if ladder:
+        return tiling.in_ladder(upscale, low, tile=tile, halo=halo, step=STEP, scale=scale)
+    return tiling.in_tiles(upscale, low, tile=tile, halo=halo, scale=scale)
 
 
 def suffixes(kind: str, file: pathlib.Path) -> tuple[str]:
@@ -193,9 +168,11 @@ def predict(network: Network, request: prediction.Request, facts: Mapping, *, ma
         raise ConfigError(
             f"--tile={tile}: {2 * smoothed.halo + 1} pixels at least, for this network sees {smoothed.halo} pixels to each side."
         )
-    ladder = needs_ladder(_sizes(request.input, max_pixels, channel), tile)
+    sizes = (size for size, _ in prediction.sizes(request.input, max_pixels=max_pixels, channel=channel))
+    ladder = needs_ladder(sizes, tile)
     if ladder:
-        print(f"More than {MAX_SHAPES} sizes: those below {_least(smoothed.halo)} px are continued by reflection at their borders.")
+        least = tiling.least_rung(smoothed.halo, STEP)
+        print(f"More than {MAX_SHAPES} sizes: those below {least} px are continued by reflection at their borders.")
     busy, told = threading.Lock(), set()
 
     def one(scan: Scan) -> dict[str, bytes]:
@@ -223,19 +200,6 @@ def _smoothed(network: Network, sigma: float) -> Network:
     return dataclasses.replace(
         network, upscale=lambda low: gaussian_blur(upscale(low), sigma), halo=network.halo + -(-reach // network.scale)
     )
-
-
-def _sizes(place: str, max_pixels: int, channel: str):
-    """Yields (h, w) of the scans that can be read; the others are told when their turn comes."""
-    for id, file in list_scans(place).items():
-        try:
-            if is_native(file):
-                yield read_scan(id, file, max_pixels=max_pixels, channel=channel).pixels.shape[:2]
-            else:
-                header = read_header(read_content(file, max_pixels=max_pixels), max_pixels)
-                yield header.height, header.width
-        except DataError:
-            continue
 
 
 def _tell_once(told: set, scan: Scan, channels: int) -> None:

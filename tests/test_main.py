@@ -69,7 +69,7 @@ def told(capsys):
         ([TINY, "--config.data.mirror=maybe"], "--config.data.mirror=maybe: write true or false."),
         ([TINY, "--config.data.margins=(1,2"], "--config.data.margins=(1,2: write a tuple in quotes"),
         ([TINY, "--config.train=4"], "--config.train=4: it holds fields; name one of them."),
-        ([TINY, "--mode=trian"], "--mode=trian: value should be one of <train|inspect|generate|predict|evaluate>"),
+        ([TINY, "--mode=trian"], "--mode=trian: value should be one of <train|inspect|generate|predict|evaluate|export>"),
         ([TINY, "--num_images=many"], "--num_images=many: write a whole number."),
         ([TINY, "--debug=perhaps"], "--debug=perhaps: write true or false."),
         ([TINY, "--config.data.margins[9]=1", "--workdir=x"], "config.data.margins[9]: write the whole value, --config.data.margins=..."),

@@ -12,7 +12,6 @@ The folder holds particles.csv (a row a particle), scans.csv (a row a scan: cove
 import pathlib
 import sys
 
-import cv2
 import numpy as np
 from absl import flags
 from tqdm import tqdm
@@ -50,8 +49,8 @@ def _run(values, stop) -> None:
         _written(pictures.write_png, output / "outlines" / f"{scan.id.replace('/', '_')}.png", outlines)
         if stop.signal is not None:
             return
-    _written(particle_table.write_table, output / "particles.csv", _same_columns(tables))
-    _written(particle_table.write_table, output / "scans.csv", _same_columns(sets))
+    _written(particle_table.write_table, output / "particles.csv", particle_table.same_columns(tables))
+    _written(particle_table.write_table, output / "scans.csv", particle_table.same_columns(sets))
     for row in sets:
         unit = "_nm" if "median_diameter_nm" in row else ""
         size = f"{row[f'median_diameter{unit}']:.4g} {'nm' if unit else 'px'}" if row["whole"] else "of none: all are cut by the border"
@@ -76,24 +75,7 @@ def measured(scan, data, split: bool, min_area: int, tip_radius_nm: float | None
     labels = thresholds.split_touching(mask, scan.nm_per_pixel) if split and found else thresholds.instances(mask)
     what = {"height": heights} if heights is not None else {"intensity": image}
     rows = particles.measure(labels, nm_per_pixel=scan.nm_per_pixel, min_area=min_area, tip_radius_nm=tip_radius_nm, **what)
-    return rows, _outlined(image, np.where(np.isin(labels, [row["label"] for row in rows]), labels, 0))
-
-
-def _outlined(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    low, high = np.percentile(image, (0.5, 99.5))
-    picture = pictures.to_uint8(2.0 * (image - low) / max(high - low, 1e-12) - 1.0)
-    rgb = np.repeat(picture[..., None], 3, axis=2)
-    kernel = np.ones((3, 3), np.uint8)
-    values = labels.astype(np.float32)
-    edge = (cv2.dilate(values, kernel) != cv2.erode(values, kernel)) & (labels > 0)
-    rgb[edge] = (255, 120, 0)
-    return rgb
-
-
-def _same_columns(rows: list[dict]) -> list[dict]:
-    """A table has the columns of all its rows, empty where one has no such value: heights beside photographs."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return [{name: row.get(name, "") for name in names} for row in rows]
+    return rows, pictures.outlined(image, np.where(np.isin(labels, [row["label"] for row in rows]), labels, 0))
 
 
 def _written(write, path: pathlib.Path, content) -> None:

@@ -6,28 +6,40 @@ A method gives what is its own: the suffixes of the files that it writes for a s
 import collections
 import concurrent.futures
 import dataclasses
+import functools
+import hashlib
 import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
-from microscopy.folder import list_scans, read_scan
+from microscopy import tiff_stack
+from microscopy.channels import label
+from microscopy.folder import existing_folder, list_scans, read_scan
+from microscopy.formats import read_content, read_header
+from microscopy.native import is_native
 from microscopy.scan import DataError, Refused, Scan
-from training import checkpoints
+from training import arrivals, checkpoints
 from training.errors import ConfigError, RunError
 from training.generation import claim, write
 from training.signals import Stop
 
 FORMATS = ("png", "tiff", "npy", "gwy")
 RECORD = "prediction.json"
+STACKS = (".tif", ".tiff")
 WORKERS = 3
 """Files under way at a time: one is read and one written while one is in the network."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What `--mode=predict` asks for: `input` a file or folder, `format` "" as it, `smoothing` px of the output, `tile` 0 automatic."""
+    """What `--mode=predict` asks for: `input` a file or folder, `format` "" as it, `smoothing` px of the output, `tile` 0 automatic.
+
+    `watch`: wait for files until a signal. `weights`: a file of one model instead of a workdir's checkpoint.
+    """
 
     input: str
     output: str
@@ -36,15 +48,21 @@ class Request:
     smoothing: float = 0.0
     tile: int = 0
     stop: Stop = dataclasses.field(default_factory=Stop)
+    watch: bool = False
+    weights: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How many predictions were written and how many were there before, and the files that could not be read or predicted."""
+    """How many predictions were written and how many were there before, and the files that could not be read or predicted.
+
+    `spans` has, of each that was written, when reading began and when its last file stood (`time.perf_counter`).
+    """
 
     written: int
     there: int
     refused: list[Refused]
+    spans: tuple[tuple[float, float], ...] = ()
 
 
 def check(request: Request) -> None:
@@ -67,11 +85,78 @@ def facts(workdir, request: Request, step: int) -> dict:
         "workdir": str(workdir),
         "step": step,
         "weights_sha256": checkpoints.verify(workdir, step)["sha256"],
+        **options(request),
+    }
+
+
+def options(request: Request) -> dict:
+    """Returns what prediction.json says of a request, whatever weights it is for."""
+    return {
         "input": str(pathlib.Path(request.input).expanduser().resolve()),
         "format": request.format or "as the input",
         "smoothing": request.smoothing,
         "tile": request.tile,
     }
+
+
+class Item(NamedTuple):
+    """One scan of the input: its file, and of a TIFF with several pages which of them, from 1."""
+
+    file: pathlib.Path
+    page: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file}, page {self.page}" if self.page else str(self.file)
+
+
+def items(files: Mapping[str, pathlib.Path], pages: bool) -> dict[str, Item]:
+    """Returns id -> Item of the files (`folder.list_scans`); with `pages` those of the stack "a" are "a_page0001" and so on.
+
+    DataError where a page would have the id of another scan.
+    """
+    found = {}
+    for id, file in files.items():
+        count = tiff_stack.num_pages(file) if pages and file.suffix.lower() in STACKS else 1
+        own = {f"{id}_page{n:04d}": Item(file, n) for n in range(1, count + 1)} if count > 1 else {id: Item(file)}
+        same = found.keys() & own.keys() | (own.keys() & files.keys() if count > 1 else set())
+        if same:
+            raise DataError(f"{file}: a page of it would have the same name as the scan {min(same)}; rename one")
+        found |= own
+    return found
+
+
+def make_read(max_pixels: int, channel: str = ""):
+    """Returns read(id, item) -> Scan (`folder.read_scan`; of a page its pixels' SHA-256), which keeps the last two stacks in memory."""
+    opened = functools.lru_cache(2)(functools.partial(tiff_stack.open_stack, max_pixels=max_pixels))
+
+    def read(id: str, item: Item) -> Scan:
+        if item.page is None:
+            return read_scan(id, item.file, max_pixels=max_pixels, channel=channel)
+        found = tiff_stack.read_page(opened(item.file), item.page, str(item.file), max_pixels=max_pixels)
+        sha256 = hashlib.sha256(np.ascontiguousarray(found.pixels).tobytes()).hexdigest()
+        return Scan(id, found.pixels, sha256, str(item), found.unit or "grey", found.nm_per_pixel, label(found))
+
+    return read
+
+
+def sizes(
+    place: str, *, max_pixels: int, channel: str = "", pages: bool = False, scaled: bool = False
+) -> Iterator[tuple[tuple[int, int], tuple[float, float] | None]]:
+    """Yields ((h, w), nm per pixel (y, x) or None; always None unless `scaled`) of the scans that can be read.
+
+    From their headers where that will do; one page stands for all of a stack. The others are told when their turn comes.
+    """
+    read = make_read(max_pixels, channel)
+    for id, item in items(list_scans(place), pages).items():
+        try:
+            if is_native(item.file) or item.page == 1 or scaled and item.file.suffix.lower() in STACKS and item.page is None:
+                scan = read(id, item)
+                yield scan.pixels.shape[:2], scan.nm_per_pixel if scaled else None
+            elif item.page is None:
+                header = read_header(read_content(item.file, max_pixels=max_pixels), max_pixels)
+                yield (header.height, header.width), None
+        except DataError:
+            continue
 
 
 def run(
@@ -83,49 +168,85 @@ def run(
     max_pixels: int,
     channel: str = "",
 ) -> Outcome:
+    """Returns what came of it after the predictions of every scan of `request.input` stand in `request.output`: `write_all`.
+
+    With a scan that could not be read or predicted there is, at the end, a RunError with the first of them.
+    """
+    if request.watch:
+        raise ConfigError("--watch: this method does not wait for files; leave it out.")
+    outcome = write_all(request, facts, suffixes, one, max_pixels=max_pixels, channel=channel)
+    refuse(request, outcome)
+    return outcome
+
+
+def refuse(request: Request, outcome: Outcome) -> None:
+    """Raises RunError with the first of the refused files, if there are any and nothing was interrupted."""
+    if outcome.refused and request.stop.signal is None:
+        raise RunError(_told(pathlib.Path(request.output), outcome))
+
+
+def write_all(
+    request: Request,
+    facts: Mapping,
+    suffixes: Callable[[pathlib.Path], Sequence[str]],
+    one: Callable[[Scan], Mapping[str, bytes]],
+    *,
+    max_pixels: int,
+    channel: str = "",
+    pages: bool = False,
+    workers: int = WORKERS,
+) -> Outcome:
     """Returns what came of it after the predictions of every scan of `request.input` stand in `request.output`.
 
     Those of the scan with the id "a" are the files "a" + suffix, `suffixes(file)` of the input file and, with their contents, `one(scan)`
     of what was read. A scan all of whose files are there is left. `one` runs in several threads: what must be alone takes its own lock.
     prediction.json holds the `facts`; a folder of others is refused (ConfigError). A scan that raises DataError is named and the
-    others go on; at the end there is a RunError with the first of them. The disk's refusal ends it at once (RunError).
+    others go on. The disk's refusal ends it at once (RunError). `pages` makes each page of a TIFF a scan (`items`). With `request.watch`
+    scans are predicted as they arrive (`arrivals.settled`), until a signal.
     """
     check(request)
-    files, folder = list_scans(request.input), pathlib.Path(request.output)
+    folder, waits = pathlib.Path(request.output), request.watch
+    if waits:
+        existing_folder(request.input)
+    files = {} if waits else items(list_scans(request.input), pages)
     claim(folder, RECORD, facts, "*", free=("workdir", "tile"))
-    wanted = {id: [folder / f"{id}{suffix}" for suffix in suffixes(file)] for id, file in files.items()}
-    missing = {id: files[id] for id, paths in wanted.items() if not all(path.exists() for path in paths)}
+    read, spans = make_read(max_pixels, channel), []
 
-    def predict(id: str, file: pathlib.Path) -> Refused | None:
+    def predict(id: str, item: Item) -> Refused | None:
+        started = time.perf_counter()
         try:
-            scan = read_scan(id, file, max_pixels=max_pixels, channel=channel)
+            scan = read(id, item)
             contents = one(scan)
         except DataError as error:
-            return Refused(str(file), str(error).removeprefix(f"{file}: "))
+            return Refused(str(item), str(error).removeprefix(f"{item}: "))
         for suffix, content in contents.items():
             _write(folder / f"{id}{suffix}", content)
-        if scan.note:
-            tqdm.write(f"{file}: {scan.note}")
+        spans.append((started, time.perf_counter()))
+        if scan.note or waits:
+            tqdm.write(f"{item}: {scan.note or 'done'}")
         return None
 
     request.stop.gentle = True  # between two files nothing is half-written
-    started = time.monotonic()
-    written, refused = _each(predict, missing, request.stop, len(files))
-    outcome = Outcome(written, len(files) - len(missing), refused)
+    started, written, there, refused = time.monotonic(), 0, 0, []
+    rounds = (items(found, pages) for found in arrivals.settled(request.input, request.stop)) if waits else (files,)
+    for found in rounds:
+        wanted = {id: [folder / f"{id}{suffix}" for suffix in suffixes(item.file)] for id, item in found.items()}
+        missing = {id: found[id] for id, paths in wanted.items() if not all(path.exists() for path in paths)}
+        num, wrong = _each(predict, missing, request.stop, len(found), workers, quiet=waits)
+        written, there, refused = written + num, there + len(found) - len(missing), refused + wrong
+    outcome = Outcome(written, there, refused, tuple(spans))
     print(summary(folder, outcome, time.monotonic() - started, request.stop))
-    if refused and request.stop.signal is None:
-        raise RunError(_told(folder, outcome))
     return outcome
 
 
-def _each(predict: Callable, missing: Mapping[str, pathlib.Path], stop: Stop, total: int) -> tuple[int, list[Refused]]:
+def _each(predict: Callable, missing: Mapping[str, Item], stop: Stop, total: int, workers: int, quiet: bool) -> tuple[int, list[Refused]]:
     """Returns (how many were written, the refused) after `predict` of each, a few at a time; none is begun after a signal."""
-    pool, waiting, refused, written = concurrent.futures.ThreadPoolExecutor(WORKERS), collections.deque(), [], 0
+    pool, waiting, refused, written = concurrent.futures.ThreadPoolExecutor(workers), collections.deque(), [], 0
     todo = iter(missing.items())
     try:
-        with tqdm(total=total, initial=total - len(missing), unit="image", desc="predict") as bar:
+        with tqdm(total=total, initial=total - len(missing), unit="image", desc="predict", disable=quiet) as bar:
             while True:
-                while len(waiting) < WORKERS and stop.signal is None and (item := next(todo, None)) is not None:
+                while len(waiting) < workers and stop.signal is None and (item := next(todo, None)) is not None:
                     waiting.append(pool.submit(predict, *item))
                 if not waiting:
                     return written, refused

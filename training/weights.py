@@ -4,16 +4,22 @@ import hashlib
 import io
 import json
 import pathlib
+import re
+import struct
 import zipfile
 import zlib
 
 import jax
+import ml_collections
 import numpy as np
 
 from microscopy.atomic import write_bytes
 from training import checkpoints, lineage
+from training import workdir as workdirs
 from training.errors import ConfigError, RunError
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+MAX_HEADER = 2**24
 SCANS = "lineage.json"
 """Name, in a weights file, of the scans behind the weights."""
 
@@ -68,6 +74,33 @@ def _of_file(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict]:
             "python -m tools.export_weights --workdir=W --output=FILE.npz writes one."
         ) from error
     return arrays, lineage.of_weights(str(path), None, hashlib.sha256(path.read_bytes()).hexdigest(), scans)
+
+
+def read_metadata(path) -> dict[str, str]:
+    """Returns the texts in a .safetensors file's `__metadata__`, tensors unread; RunError where it is no such file or has none."""
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            metadata = json.loads(file.read(length))["__metadata__"] if length <= MAX_HEADER else None
+        if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+            raise ValueError("no metadata")
+        return metadata
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    except (ValueError, KeyError, TypeError, struct.error, RecursionError) as error:
+        raise RunError(f"{path}: no model of --mode=export, or a damaged one; export it again.") from error
+
+
+def config_of(path) -> ml_collections.ConfigDict:
+    """Returns the config in a one-file model; RunError where there is none, or its task is no module of this program."""
+    try:
+        config = workdirs.as_config(json.loads(read_metadata(path)["config"]))
+        known = bool(re.fullmatch(r"\w+\.\w+", config.task)) and (ROOT / config.task.replace(".", "/")).with_suffix(".py").is_file()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RunError(f"{path}: no model of --mode=export, or a damaged one; export it again.") from error
+    if not known:
+        raise RunError(f"{path}: is of {str(config.task)[:60]!r}, which is no method here; use the version that exported it.")
+    return config
 
 
 def take(imported: dict[str, np.ndarray], prefix: str, like):

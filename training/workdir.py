@@ -70,6 +70,11 @@ def read_config(workdir) -> ml_collections.ConfigDict:
     fields = read_object(path)
     if "task" not in fields:
         raise RunError(f"{path} cannot be read: it names no task.\n{_REMEDY}")
+    return as_config(fields)
+
+
+def as_config(fields: dict) -> ml_collections.ConfigDict:
+    """Returns the config, locked, whose `plain` form JSON gave back."""
     return ml_collections.ConfigDict(_tuples(fields)).lock()
 
 
@@ -109,9 +114,14 @@ def read_value_map(workdir) -> ValueMap:
     if not path.is_file():
         raise RunError(f"{path}: not found; {workdir} is not the workdir of a run.")
     try:
-        return ValueMap(**_tuples(read_object(path)))
+        return as_value_map(read_object(path))
     except TypeError as error:
         raise RunError(f"{path} cannot be read: it holds other fields than a value map's.\n{_REMEDY}") from error
+
+
+def as_value_map(fields: dict) -> ValueMap:
+    """Returns the value map of these fields; TypeError where they are others."""
+    return ValueMap(**_tuples(fields))
 
 
 def environment() -> dict:

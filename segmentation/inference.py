@@ -1,0 +1,206 @@
+"""A trained U-Net on one scan: prepared as the run's scans were, whole or in tiles, the probability brought back to its own pixels."""
+
+import dataclasses
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import cv2
+import jax
+import numpy as np
+
+from microscopy import preparation, resampling, tiling
+from microscopy.normalisation import ValueMap
+from microscopy.scan import DataError, Scan
+from segmentation import networks
+from segmentation.instances import MIN_AREA, THRESHOLD
+from training.errors import ConfigError
+
+STEP = 32
+"""Pixels between two sizes of the ladder of tiles (`tiling.in_ladder`)."""
+BUDGET = 2**31
+"""Bytes that the maps of a tile may take."""
+COPIES = 5
+"""Arrays of `num_maps` float32 maps at the image's own size that may live at once: the skipped one, its concatenation, two convolutions."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A trained U-Net as predicting needs it; `network_of` makes one.
+
+    `probability` takes images (n, h, w, channels), float32 in [-1, 1], to float32 (n, h, w) in [0, 1]. `data` is the run's `config.data`,
+    `value_map` its map to [-1, 1]. `halo` is the receptive radius in pixels, None where the whole image is seen; `multiple` what sizes
+    are continued to multiples of, `num_maps` the maps held at the image's own size. A pixel above `threshold` is foreground, instances
+    under `min_area` pixels are left out.
+    """
+
+    probability: Callable
+    data: Any
+    value_map: ValueMap
+    halo: int | None
+    multiple: int
+    num_maps: int
+    threshold: float = THRESHOLD
+    min_area: int = MIN_AREA
+
+    @property
+    def step(self) -> int:
+        """The step of the ladder of tiles, a multiple of `multiple`."""
+        return math.lcm(STEP, self.multiple)
+
+
+class Segmented(NamedTuple):
+    """`probability` float32 (h, w) of the whole scan; `scan` the part inside the run's margins (`window`), in its channels, levelled."""
+
+    probability: np.ndarray
+    scan: Scan
+    window: tuple[slice, slice]
+
+
+def network_of(
+    model: networks.UNet, probability: Callable, data, value_map: ValueMap, *, threshold: float = THRESHOLD, min_area: int = MIN_AREA
+) -> Network:
+    """Returns the Network of a `UNet` of images and `probability(images)`, its function with the parameters in it.
+
+    ConfigError for a U-Net of stacks.
+    """
+    if len(model.pool) != 2:
+        raise ConfigError(f"--mode=predict takes networks of images; this one is of stacks (pool {tuple(model.pool)}).")
+    halo = None if model.norm == "group" else max(networks.receptive_radius(model))
+    return Network(probability, data, value_map, halo, max(networks.multiple(model)), model.base_width, threshold, min_area)
+
+
+class Timed:
+    """A network's `probability` on one device, one call at a time: compiled before it is timed, seconds on the device noted.
+
+    `seconds` has for each `image` what its calls took from arguments on the device to results there; `compiled` is when the last
+    compilation ended (`time.perf_counter`).
+    """
+
+    def __init__(self, probability: Callable):
+        self._probability, self._shapes, self._lock, self._own = probability, set(), threading.Lock(), threading.local()
+        self.seconds: list[float] = []
+        self.compiled = -math.inf
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Returns float32 (n, h, w) on the host; adds to the seconds of this thread's image."""
+        images = jax.block_until_ready(jax.device_put(images))
+        with self._lock:
+            if images.shape not in self._shapes:
+                jax.block_until_ready(self._probability(images))
+                self._shapes.add(images.shape)
+                self.compiled = time.perf_counter()
+            started = time.perf_counter()
+            found = jax.block_until_ready(self._probability(images))
+            self._own.seconds += time.perf_counter() - started
+        return np.asarray(found)
+
+    def image(self, segment: Callable[[], Segmented]) -> Segmented:
+        """Returns `segment()`, whose calls, all in this thread, are those of one image."""
+        self._own.seconds = 0.0
+        found = segment()
+        self.seconds.append(self._own.seconds)
+        return found
+
+
+def automatic_tile(network: Network) -> int:
+    """Returns the side of a tile in pixels, a multiple of the ladder's step: what `BUDGET` bytes hold, but no less than two rungs."""
+    side = (BUDGET / (4 * COPIES * network.num_maps)) ** 0.5
+    least = tiling.least_rung(network.halo or 0, network.step)
+    return max(int(side) // network.step * network.step, least)
+
+
+def segment(network: Network, scan: Scan, *, tile: int = 0, ladder: bool = False) -> Segmented:
+    """Returns the foreground probability of a scan, and the scan as it was prepared.
+
+    In order, all of it the run's: margins cut off (probability 0 there), channels, levelling, resampling to its pixels where both state
+    their size, the map to [-1, 1]. `tile` 0 is `automatic_tile`; tiles equal the whole within rounding. `ladder` as `tiling.in_ladder`,
+    for scans of many sizes. DataError, naming the file, where the scan's unit or values are not the run's.
+    """
+    top, right, bottom, left = network.data.margins
+    height, width = scan.pixels.shape[:2]
+    if top + bottom >= height or left + right >= width:
+        raise DataError(f"{scan.file or scan.id}: config.data.margins of the run leave nothing of {width} x {height} pixels")
+    window = (slice(top, height - bottom), slice(left, width - right))
+    own, _ = preparation.levelled(dataclasses.replace(scan, pixels=np.ascontiguousarray(scan.pixels[window])), network.data)
+    _check_values(own, network.value_map)
+    image = _to_unit(_at_the_runs_scale(own, network).pixels, network.value_map)
+    found = in_tiles(network, image if image.ndim == 3 else image[..., None], tile or automatic_tile(network), ladder)
+    if not np.isfinite(found).all():
+        raise DataError(f"{scan.file or scan.id}: became NaN or infinite in the network; look at the weights")
+    found = _resized(found, own.pixels.shape[:2])
+    if found.shape == (height, width):
+        return Segmented(found, own, window)
+    probability = np.zeros((height, width), np.float32)
+    probability[window] = found
+    return Segmented(probability, own, window)
+
+
+def in_tiles(network: Network, image: np.ndarray, tile: int, ladder: bool = False) -> np.ndarray:
+    """Returns the probability (h, w) of an image (h, w, channels) in [-1, 1]; see `segment`."""
+    if network.halo is None:  # it sees the whole image, which no tile equals
+        whole = max(image.shape[:2])
+        return tiling.in_tiles(network.probability, image, tile=whole + -whole % network.multiple, halo=0, multiple=network.multiple)
+    if ladder:
+        return tiling.in_ladder(network.probability, image, tile=tile, halo=network.halo, step=network.step, multiple=network.multiple)
+    return tiling.in_tiles(network.probability, image, tile=tile, halo=network.halo, multiple=network.multiple)
+
+
+def _to_unit(pixels: np.ndarray, value_map: ValueMap) -> np.ndarray:
+    """`value_map.to_unit`, of 8 bits by a table of its 256 values, ten times as fast."""
+    if pixels.dtype == np.uint8:
+        return value_map.to_unit(np.arange(256, dtype=np.uint8))[pixels]
+    return value_map.to_unit(pixels)
+
+
+def _check_values(scan: Scan, value_map: ValueMap) -> None:
+    """A scan of another kind than the run's is refused: another unit, 8 bits for 16, or grey levels far beyond those trained on."""
+    name = scan.file or scan.id
+    if scan.unit != value_map.unit:
+        raise DataError(
+            f"{name}: holds {scan.unit}, the run was trained on {value_map.unit}; give scans of that kind (config.data.channel)"
+        )
+    if scan.unit != "grey":
+        return
+    span, some = value_map.high - value_map.low, scan.pixels[::7, ::7]
+    far = np.mean((some < value_map.low - span) | (some > value_map.high + span)) > 0.5
+    if far or scan.pixels.dtype == np.uint8 and value_map.high > 255:
+        raise DataError(
+            f"{name}: {scan.pixels.dtype} values from {scan.pixels.min():.6g} to {scan.pixels.max():.6g}, the run was trained on "
+            f"{value_map.low:.6g} to {value_map.high:.6g}; store it as its scans were"
+        )
+
+
+def scale_factors(scan_nm: tuple[float, float] | None, network: Network) -> tuple[float, float] | None:
+    """Returns how many of the network's pixels one pixel of a scan is (y, x), None where only their sizes in nm say so and one is missing.
+
+    The network's pixels are those of a training image, `config.data.crop` reduced to height x width.
+    """
+    if network.value_map.nm_per_pixel is None:
+        data = network.data
+        factor = max(data.height, data.width) / data.crop if data.crop else 1.0
+        return factor, factor
+    if scan_nm is None:
+        return None
+    return tuple(own / trained for own, trained in zip(scan_nm, network.value_map.nm_per_pixel, strict=True))
+
+
+def _at_the_runs_scale(scan: Scan, network: Network) -> Scan:
+    """The scan with the pixels of a training image; as it is where either states no pixel size."""
+    if network.value_map.nm_per_pixel and scan.nm_per_pixel:
+        nm = math.sqrt(math.prod(network.value_map.nm_per_pixel))
+        factor = resampling.factors(scan, nm, network.data.max_pixels)
+        return resampling.resampled(scan, nm, factor)
+    factor = scale_factors(scan.nm_per_pixel, network)
+    return resampling.resampled(scan, math.nan, factor) if factor else scan
+
+
+def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns an image (h, w) in [0, 1] with `size` pixels: area averages along an axis that shrinks, linear along one that grows."""
+    if image.shape == size:
+        return image
+    least = tuple(min(sides) for sides in zip(image.shape, size, strict=True))
+    smaller = cv2.resize(image, least[::-1], interpolation=cv2.INTER_AREA)
+    return np.clip(cv2.resize(smaller, size[::-1], interpolation=cv2.INTER_LINEAR), 0.0, 1.0)
