@@ -56,6 +56,12 @@ def from_flax(image, channels_last: bool = False) -> torch.Tensor:
     return torch.from_numpy(np.array(image, np.float32).transpose(0, 3, 1, 2).copy()).to(device(), memory_format=layout)
 
 
+def from_kernel(array) -> torch.Tensor:
+    """Returns flax's kernel (h, w, in, out) as (out, in, h, w) on the device, a bias as it is."""
+    array = np.array(array, np.float32)
+    return torch.from_numpy(array.transpose(3, 2, 0, 1).copy() if array.ndim == 4 else array).to(device())
+
+
 def to_flax(image: torch.Tensor) -> np.ndarray:
     """Returns images (b, c, h, w) as float32 (b, h, w, c) on the host."""
     return image.detach().float().cpu().numpy().transpose(0, 2, 3, 1)
