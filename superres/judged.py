@@ -14,8 +14,8 @@ import resize
 from metrics import frc, image, surface
 from metrics.invented import invented_particles, particle_threshold
 from microscopy.pictures import to_uint8
-from superres import comparison_figure, consistency, cost, srgan
-from training import weights
+from superres import comparison_figure, consistency, srgan
+from training import cost, weights
 from training.errors import EXPECTED
 from training.task import Data, Evaluation, Score
 

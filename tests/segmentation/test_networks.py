@@ -8,7 +8,7 @@ import pytest
 from microscopy import tiling
 from segmentation import networks
 from segmentation.networks import UNet
-from superres import cost
+from training import cost
 
 RANDOM = np.random.default_rng(0)
 

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from superres import cost, networks
+from superres import networks
 from superres.networks import Discriminator, Generator
+from training import cost
 
 TINY = {"num_blocks": 1, "num_maps": 8}
 

@@ -5,8 +5,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from superres import cost
+from segmentation.convolutions import convolution
 from superres.networks import Generator
+from training import cost
 
 
 def test_convolutions_and_products_by_their_closed_form():
@@ -41,6 +42,47 @@ def test_srgan_from_64_to_256_costs_what_is_known():
     assert round(found, 1) == 18.2
     # XLA counts no products with padding, but also what works number by number.
     assert forward.lower(variables, image).cost_analysis()["flops"] == pytest.approx(found * 1e9, rel=0.03)
+
+
+ROWS, MATRIX = jax.ShapeDtypeStruct((3, 5), jnp.float32), jax.ShapeDtypeStruct((5, 5), jnp.float32)
+PRODUCT = 2e-9 * 3 * 5 * 5
+
+
+def twice(x, matrix):
+    return x @ matrix @ matrix
+
+
+def once(x, matrix):
+    return x @ matrix
+
+
+def chosen(x, matrix):
+    return jax.lax.cond(x[0, 0] > 0, once, twice, x, matrix)
+
+
+def switched(x, matrix):
+    return jax.lax.switch(jnp.int32(x[0, 0]), [once, twice, lambda x, matrix: x], x, matrix)
+
+
+def by_platform(x, matrix):
+    return jax.lax.platform_dependent(x, matrix, cpu=once, default=twice)
+
+
+@pytest.mark.parametrize("function", [chosen, switched, by_platform])
+def test_of_branches_the_most_expensive_counts_once(function):
+    assert cost.gflop(function, ROWS, MATRIX) == pytest.approx(2 * PRODUCT, rel=1e-12)
+
+
+def test_the_body_of_a_scan_counts_as_often_as_it_runs():
+    def function(x, matrix):
+        return jax.lax.scan(lambda carry, _: (chosen(carry, matrix), None), x, length=7)[0] @ matrix
+
+    assert cost.gflop(function, ROWS, MATRIX) == pytest.approx((7 * 2 + 1) * PRODUCT, rel=1e-12)
+
+
+def test_a_convolution_along_three_axes_costs_its_closed_form():
+    stack, kernel = jax.ShapeDtypeStruct((1, 4, 6, 8, 3), jnp.float32), jax.ShapeDtypeStruct((3, 3, 3, 3, 5), jnp.float32)
+    assert cost.gflop(convolution, stack, kernel) == pytest.approx(2e-9 * 4 * 6 * 8 * 27 * 3 * 5, rel=1e-12)
 
 
 def test_parameters_are_numbers():
