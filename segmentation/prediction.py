@@ -71,7 +71,7 @@ def _check(request: prediction.Request, network: Network) -> None:
         )
     if request.tile and network.halo is None:
         raise ConfigError(f"--tile={request.tile}: a network with group norm sees the whole image, which no tiles equal; leave it out.")
-    least = -(-(2 * (network.halo or 0) + 1) // network.multiple) * network.multiple
+    least = (-(-2 * (network.halo or 0) // network.multiple) + 1) * network.multiple
     if request.tile and (request.tile < least or request.tile % network.multiple):
         raise ConfigError(
             f"--tile={request.tile}: a multiple of {network.multiple}, {least} pixels at least, for this network sees {network.halo} "
