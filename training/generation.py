@@ -146,8 +146,8 @@ def claim(folder: pathlib.Path, record: str, facts: Mapping, pattern: str, free:
     path = folder / record
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists() and any(folder.glob(pattern)):
-            raise ConfigError(f"--output={folder} holds {pattern} files without {record}.\nUse an empty folder.")
+        if not path.exists() and (found := min(folder.glob(pattern), default=None)):
+            raise ConfigError(f"--output={folder} holds {found.name} but no {record} that says what it is of.\nUse an empty folder.")
         old = workdirs.flat(workdirs.read_object(path)) if path.exists() else None
         new = workdirs.flat(json.loads(json.dumps(facts)))
         names = sorted(old.keys() | new.keys()) if old is not None else ()
