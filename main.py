@@ -25,7 +25,7 @@ USED = {
     "train": ("workdir", "distributed"),
     "inspect": ("workdir",),
     "generate": ("workdir", "checkpoint", "num_images", "seed", "output", "format"),
-    "predict": ("workdir", "checkpoint", "input", "output", "format", "smoothing", "tile", "watch", "weights"),
+    "predict": ("workdir", "checkpoint", "input", "output", "format", "smoothing", "size", "back_projections", "tile", "watch", "weights"),
     "evaluate": ("workdir", "checkpoint", "input", "nm_per_pixel", "weights", "num_searched", "features"),
     "export": ("workdir", "checkpoint", "output"),
 }
@@ -66,6 +66,10 @@ def define(argv: list[str]) -> flags.FlagValues:
     flags.DEFINE_string("format", "png", text, flag_values=values)
     text = "predict: standard deviation, in pixels of the output, of a Gaussian that smooths what the network gives; 0 none."
     flags.DEFINE_float("smoothing", 0.0, text, flag_values=values)
+    text = "predict: pixels of the enlarged image's longer side; 0 the network's scale."
+    flags.DEFINE_integer("size", 0, text, flag_values=values)
+    text = "predict: steps of back-projection, by which the enlarged image, reduced again, is the one given; 0 none, 10 is enough."
+    flags.DEFINE_integer("back_projections", 0, text, flag_values=values)
     flags.DEFINE_integer("tile", 0, "predict: pixels to a side of what the network is given at a time; 0 by memory.", flag_values=values)
     text = "train: join the processes of several hosts, see docs/architecture.md."
     flags.DEFINE_bool("distributed", False, text, flag_values=values)
@@ -126,7 +130,8 @@ def _request(values: flags.FlagValues, stop):
     if values.mode == "generate":
         return generation.Request(values.num_images, values.seed, output, values.format, checkpoint, stop)
     kind = values.format if values["format"].present else ""
-    return prediction.Request(values.input, output, checkpoint, kind, values.smoothing, values.tile, stop, values.watch, values.weights)
+    options = {name: values[name].value for name in ("smoothing", "tile", "watch", "weights", "size", "back_projections")}
+    return prediction.Request(values.input, output, checkpoint, kind, stop=stop, **options)
 
 
 def _refuse_unused(values: flags.FlagValues) -> None:

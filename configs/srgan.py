@@ -82,7 +82,7 @@ def config(name: str, size: int) -> ml_collections.ConfigDict:
             "ema_decay": 0.0,
         }
     )
-    c.eval = ml_collections.ConfigDict({"num_images": 64, "num_back_projections": 10})
+    c.eval = ml_collections.ConfigDict({"num_images": 64, "smoothing": 1.0, "num_back_projections": 10})
     return c
 
 

@@ -15,7 +15,8 @@ _MAX_VALUES = 20_000_000
 class ValueMap:
     """`low` becomes -1 and `high` +1, in `unit`; `clipped` is the share of training values outside, at each end.
 
-    `nm_per_pixel` (y, x) is that of a crop's own pixels after its reduction to the training size, None without units.
+    `nm_per_pixel` (y, x) is that of a crop's own pixels after its reduction to the training size, None without units. `dtype` is what
+    grey levels are stored as ("uint8"), "" of heights and where it is not known.
     """
 
     low: float
@@ -23,6 +24,7 @@ class ValueMap:
     unit: str
     clipped: tuple[float, float]
     nm_per_pixel: tuple[float, float] | None = None
+    dtype: str = ""
 
     def to_unit(self, values: np.ndarray) -> np.ndarray:
         """Returns float32 in [-1, 1], clipped."""
@@ -51,7 +53,8 @@ def fit(scans: list[Scan]) -> ValueMap:
             f"all {len(scans)} training scans hold the one value {low}: there is nothing to learn. Check the folder and the margins."
         )
     clipped = (float(np.mean(values < low)), float(np.mean(values > high)))
-    return ValueMap(low, high, scans[0].unit, clipped)
+    unit = scans[0].unit
+    return ValueMap(low, high, unit, clipped, dtype=str(scans[0].pixels.dtype) if unit == "grey" else "")
 
 
 def check_alike(scans: list[Scan]) -> None:

@@ -54,6 +54,7 @@ def make_critic(config) -> networks.Critic:
 
 
 make_network, make_probability, inference = supervised.make_network, supervised.make_probability, supervised.inference
+predict, export = supervised.predict, supervised.export
 
 
 def make_task(config) -> Task:

@@ -64,11 +64,14 @@ def predict(network: Network, request: prediction.Request, facts: Mapping) -> pr
 
 def _check(request: prediction.Request, network: Network) -> None:
     prediction.check(request)
-    if request.format or request.smoothing:
-        raise ConfigError("--format and --smoothing are for images; a segmentation's files are PNG, TIFF and CSV. Leave them out.")
+    if request.format or request.smoothing or request.size or request.back_projections:
+        raise ConfigError(
+            "--format, --smoothing, --size and --back_projections are for enlarged images; a segmentation's files are PNG, TIFF and CSV. "
+            "Leave them out."
+        )
     if request.tile and network.halo is None:
         raise ConfigError(f"--tile={request.tile}: a network with group norm sees the whole image, which no tiles equal; leave it out.")
-    least = -(-(2 * (network.halo or 0) + 1) // network.multiple) * network.multiple
+    least = (-(-2 * (network.halo or 0) // network.multiple) + 1) * network.multiple
     if request.tile and (request.tile < least or request.tile % network.multiple):
         raise ConfigError(
             f"--tile={request.tile}: a multiple of {network.multiple}, {least} pixels at least, for this network sees {network.halo} "

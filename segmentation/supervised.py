@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from microscopy.pictures import to_uint8
-from segmentation import augment, judged, losses, maps, networks
+from segmentation import augment, exported, judged, losses, maps, networks, prediction
 from training import devices, weights
 from training.descent import descend, follow
 from training.errors import ConfigError
@@ -129,6 +129,16 @@ def make_task(config) -> Task:
 
     step = make_train_step(config, network, optimizer)
     return Task(frozen={}, init=init, train_step=step, settle=lambda state: state, evaluate=evaluate, preview=preview)
+
+
+def predict(config, workdir, request) -> None:
+    """Writes what is segmented of `request.input` to `request.output` (see `segmentation.prediction`)."""
+    prediction.predict(*exported.opened(config, workdir, request))
+
+
+def export(config, workdir, request) -> None:
+    """Writes the network to the one file `request.output` (see `segmentation.exported`)."""
+    exported.write(config, workdir, request)
 
 
 def make_optimizer(train) -> optax.GradientTransformation:

@@ -15,6 +15,7 @@ from metrics import frc, image, surface
 from metrics.invented import invented_particles, particle_threshold
 from microscopy.pictures import to_uint8
 from superres import comparison_figure, consistency, srgan
+from superres.smoothing import gaussian_blur
 from training import cost, weights
 from training.errors import EXPECTED
 from training.task import Data, Evaluation, Score
@@ -48,9 +49,10 @@ def evaluate(config, upscale: Callable, state, frozen, data: Data) -> Evaluation
     own = "srresnet" if config.train.phase == "pixels" else "srgan"
     features = _features(config, frozen)
     tables, figures, found = {}, {}, []
+    before, told = _before(config, data.upstream)
     for height, width in srgan.low_sizes(config):
         low = np.asarray(srgan.REDUCTIONS[config.model.reduction](jnp.asarray(high), height, width))
-        ways = _ways(config, upscale, state, own, low.shape[1:], high.shape[1:3])
+        ways = _ways(config, upscale, {**before, own: srgan.inference(state)}, low.shape[1:], high.shape[1:3])
         made = {name: _enlarged(way.run, low) for name, way in ways.items()}
         rows = [row(name, made[name], high, low, config, data.prepared.value_map, features) | _cost(ways[name], low) for name in ways]
         tables[f"{width} x {height} to {high.shape[2]} x {high.shape[1]} px ({len(high)} {split} crops)"] = rows
@@ -64,10 +66,12 @@ def evaluate(config, upscale: Callable, state, frozen, data: Data) -> Evaluation
                 scalars[prefix + key] = float(np.mean(values))
     protocol = f"{len(high)} {split} crops of {high.shape[2]} x {high.shape[1]} px, low by {config.model.reduction}; {_PROTOCOL}"
     protocol += f" Features: VGG {', '.join(config.train.content_layers)}." if features else " No VGG, so no feature distance."
+    if own == "srgan" and not features:
+        protocol += " Trained without content loss."
     measure = "psnr_y" if config.train.phase == "pixels" else ("feature_distance" if features else "psd_distance")
     value = scalars[f"superres/{measure}"]
     score = Score(f"superres/{measure}", -value if measure == "psnr_y" else value, f"{len(high)} {split} crops")
-    return Evaluation(scalars, tables, figures, protocol, score)
+    return Evaluation(scalars, tables, figures, protocol + told, score)
 
 
 _SCORES = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb", "feature_distance", "psd_distance", "consistency_psnr", "resolution", "invented")
@@ -92,19 +96,23 @@ def _features(config, arrays) -> Callable | None:
     return lambda made, high: float(np.mean([run(arrays, a[None], b[None]) for a, b in zip(made, high, strict=True)]))
 
 
-def _ways(config, upscale: Callable, state, own: str, low: tuple[int, ...], size: tuple[int, int]) -> dict[str, Upscaler]:
+def _ways(config, upscale: Callable, networks: dict, low: tuple[int, ...], size: tuple[int, int]) -> dict[str, Upscaler]:
+    """Interpolation, the networks {name: (params, stats)}, and the last of them with a Gaussian or back-projection behind it."""
     ways = {name: Upscaler(jax.jit(functools.partial(way, height=size[0], width=size[1]))) for name, way in FILTERS.items()}
-    before = _before(config)
-    networks = {own: srgan.inference(state)} if before is None else {"before": before, own: srgan.inference(state)}
     one = jax.ShapeDtypeStruct((1, *low), jnp.float32)
     for name, (params, stats) in networks.items():
         plan = upscale.lower(params, stats, one).compile().memory_analysis()
         memory = (plan.temp_size_in_bytes + plan.output_size_in_bytes) / 1e6 if plan else None
         run = functools.partial(_through, upscale, params, stats, size)
         ways[name] = Upscaler(run, cost.num_params(params), cost.gflop(upscale, params, stats, one), memory)
+    own, plain = name, ways[name]
+    if sigma := config.eval.smoothing:
+        behind = plain._replace(run=lambda low: gaussian_blur(plain.run(low), sigma), gflop=None, memory_mb=None)
+        ways[f"{own} + smoothing {sigma:g} px"] = behind
     if steps := config.eval.num_back_projections:
-        plain, down = ways[own], srgan.REDUCTIONS[config.model.reduction]
-        ways[f"{own} + back-projection"] = plain._replace(run=lambda low: consistency.back_project(plain.run(low), low, steps, down=down))
+        down = srgan.REDUCTIONS[config.model.reduction]
+        behind = plain._replace(run=lambda low: consistency.back_project(plain.run(low), low, steps, down=down), gflop=None, memory_mb=None)
+        ways[f"{own} + {steps} back-projections"] = behind
     return ways
 
 
@@ -112,17 +120,19 @@ def _through(upscale: Callable, params, stats, size: tuple[int, int], low: jax.A
     return resize.bicubic(upscale(params, stats, low), *size)
 
 
-def _before(config):
-    """(params, stats) of the weights the run began with; None where there were none, or where they are no longer there."""
+def _before(config, upstream) -> tuple[dict, str]:
+    """({"before": (params, stats)} of the weights the run began with, "") or ({}, why they cannot be judged)."""
     if not config.init_from:
-        return None
+        return {}, ""
     try:
-        imported, _ = weights.read(config.init_from)
+        imported, entry = weights.read(config.init_from)
         task = srgan.make_task(srgan.without_judge(config))
         state = task.init(jax.random.key(0), imported)
     except EXPECTED:
-        return None
-    return state.generator.params, state.generator.stats
+        return {}, f" The weights it began from are no longer at {config.init_from}."
+    if upstream and upstream[0].get("sha256") != entry["sha256"]:
+        return {}, f" {config.init_from} has changed since the run began from it, so there is no row before."
+    return {"before": (state.generator.params, state.generator.stats)}, ""
 
 
 def _enlarged(run: Callable, low: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Gaussian smoothing on the device: publication C's remedy against the fine artefacts of an upscaled image."""
+"""Gaussian smoothing on the device: the published remedy against the fine artefacts of an upscaled image."""
 
 import functools
 

@@ -16,18 +16,21 @@ import optax
 import resize
 from gan import losses
 from metrics.image import CUT, RADIUS
+from microscopy import levelling
 from microscopy.pictures import to_uint8
 from superres import networks, prediction, vgg
 from superres.weights import load_vgg
 from training import checkpoints, devices, weights
 from training import prediction as predictions
+from training import workdir as workdirs
 from training.descent import descend, follow
 from training.errors import ConfigError
 from training.task import Net, Task
 
 PHASES = ("pixels", "adversarial")
-REDUCTIONS = {"bicubic": resize.bicubic, "area": resize.area}
+REDUCTIONS = prediction.REDUCTIONS
 NUM_SHOWN = 8
+NO_CONTENT = "config.train.vgg=none: SRGAN without its content loss; --config.train.vgg=auto downloads VGG19 (548 MB), or name a file."
 
 
 @flax.struct.dataclass
@@ -76,6 +79,7 @@ LIMITS = {
     "train.ema_decay": (0.0, 0.999999),
     "eval.num_images": (2, 100_000),
     "eval.num_back_projections": (0, 1000),
+    "eval.smoothing": (0.0, 100.0),
 }
 """Smallest and largest value of every number in a super-resolution config."""
 LEAST_SIZE = 2 * (CUT + RADIUS) + 1
@@ -165,7 +169,10 @@ def make_task(config) -> Task:
         return judged.evaluate(config, upscale, state, frozen, data)
 
     step = make_train_step(config, generator, discriminator, optimizers)
-    return Task(frozen=frozen, init=init, train_step=step, settle=lambda state: state, evaluate=evaluate, preview=preview)
+    words = ", ".join(f"{width} x {height}" for height, width in sizes)
+    notes = (f"Low-resolution inputs {words} px, by {config.model.reduction}.",)
+    notes += () if frozen or train.phase == "pixels" else (NO_CONTENT,)
+    return Task(frozen=frozen, init=init, train_step=step, settle=lambda state: state, evaluate=evaluate, preview=preview, notes=notes)
 
 
 def judge_arrays(config) -> dict[str, np.ndarray]:
@@ -270,7 +277,13 @@ def predict(config, workdir, request) -> None:
     state, step = checkpoints.restore_for_inference(workdir, make_task(without_judge(config)), request.checkpoint)
     upscale, (params, stats) = make_upscale(config), inference(state)
     halo, model, data = prediction.receptive_radius(config.model), config.model, config.data
-    network = prediction.Network(lambda low: upscale(params, stats, low), model.scale, data.channels, halo, model.num_maps)
+    trained = workdirs.read_value_map(workdir)
+    method = levelling.auto(trained.unit) if data.levelling == "auto" else data.levelling
+    shape = (model.scale, data.channels, halo, model.num_maps)
+    network = prediction.Network(lambda low: upscale(params, stats, low), *shape, trained, method, model.reduction)
+    if model.low_sizes and not request.size:
+        sizes = ", ".join(map(str, model.low_sizes))
+        print(f"Trained to bring images {sizes} px high to {data.height} px: --size={max(data.height, data.width)} does so.")
     facts = predictions.facts(workdir, request, step)
     prediction.predict(network, request, facts, max_pixels=data.max_pixels, channel=data.channel)
 

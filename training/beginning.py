@@ -9,8 +9,8 @@ from training import checkpoints, devices, forecast, lineage, weights
 from training.errors import ConfigError, RunError
 
 
-def introduce(config, prepared) -> None:
-    """Prints, on the first process, what is trained on: source, splits, crop, range, devices, classes, refused files, warnings."""
+def introduce(config, prepared, notes: tuple[str, ...] = ()) -> None:
+    """Prints, on the first process, what is trained on: source, splits, crop, range, devices, the method's notes, refused files."""
     if not devices.primary():
         return
     crop, nm = prepared.crop, prepared.value_map.nm_per_pixel
@@ -23,6 +23,8 @@ def introduce(config, prepared) -> None:
     reduced = "" if tuple(crop) == (height, width) else f", reduced to {width} x {height}"
     print(f"Crops {crop[1]} x {crop[0]} px{area}{reduced}; {values} to -1 .. 1.")
     print(f"Devices: {devices.describe()}; networks compute in {config.model.dtype}.")
+    for note in notes:
+        print(note)
     if devices.unseen_gpu():
         print("A GPU is present but JAX does not see it: install the GPU build (make test ACCELERATOR=cuda12).")
     if prepared.classes:

@@ -76,7 +76,7 @@ def train(config, workdir, stop: Stop) -> dict:
     task, mesh = planned(config)
     workdirs.refuse_drift(workdir, config)
     prepared = input_pipeline.prepare(config)
-    beginning.introduce(config, prepared)
+    beginning.introduce(config, prepared, task.notes)
     beginning.open_folder(workdir)
     with workdir_lock(workdir) if devices.primary() else contextlib.nullcontext():
         workdirs.refuse_drift(workdir, config)  # again: another run may have come and gone while the scans were read
@@ -99,7 +99,7 @@ def _train(config, workdir, stop, task, prepared, mesh) -> dict:
         workdirs.describe(workdir, config, prepared.value_map)
     data = input_pipeline.make_data(config, prepared)
     arrays, frozen = devices.replicate(mesh, data.arrays), devices.replicate(mesh, task.frozen)
-    data = dataclasses.replace(data, arrays=None)  # a window that has passed must not stay on the device
+    data = dataclasses.replace(data, arrays=None, upstream=tuple(upstream))  # a window that has passed must not stay on the device
     shown = next(iter(data.batches("held_out" if prepared.splits["held_out"] else "train")))
     sizes = {"num_steps": config.train.num_steps, "batch_size": config.train.batch_size}
     log = logbook.open_logbook(workdir, step=step, primary=devices.primary(), **sizes)
@@ -284,7 +284,7 @@ def evaluate(config, workdir, which: str = "last", place: str = "", nm_per_pixel
     if place:
         prepared = input_pipeline.with_held_out(config, prepared, place, nm_per_pixel)
         lineage.refuse_trained_on(workdir, prepared.splits["held_out"])
-    data = input_pipeline.make_data(config, prepared)
+    data = dataclasses.replace(input_pipeline.make_data(config, prepared), upstream=tuple(lineage.read(workdir)["upstream"]))
     keys = Keys(*jax.random.split(jax.random.key(config.seed), 4))
     evaluation = task.evaluate(state, task.frozen, data, keys.fixed)
     if place:

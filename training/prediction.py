@@ -38,7 +38,8 @@ WORKERS = 3
 class Request:
     """What `--mode=predict` asks for: `input` a file or folder, `format` "" as it, `smoothing` px of the output, `tile` 0 automatic.
 
-    `watch`: wait for files until a signal. `weights`: a file of one model instead of a workdir's checkpoint.
+    `watch`: wait for files until a signal. `weights`: a file of one model instead of a workdir's checkpoint. `size`: px of the output's
+    longer side, 0 as the network gives it. `back_projections`: steps that bring the output, reduced again, to the input.
     """
 
     input: str
@@ -50,6 +51,8 @@ class Request:
     stop: Stop = dataclasses.field(default_factory=Stop)
     watch: bool = False
     weights: str = ""
+    size: int = 0
+    back_projections: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +78,10 @@ def check(request: Request) -> None:
         raise ConfigError(f"--format={request.format}: choose {', '.join(FORMATS)}, or leave it out to write what was read.")
     if not 0 <= request.smoothing <= 100:
         raise ConfigError(f"--smoothing={request.smoothing}: 0 (none) to 100 pixels of the output.")
+    if not 0 <= request.size <= 32768:
+        raise ConfigError(f"--size={request.size}: 0 (as the network gives it) to 32768 pixels.")
+    if not 0 <= request.back_projections <= 100:
+        raise ConfigError(f"--back_projections={request.back_projections}: 0 (none) to 100 steps.")
     if request.tile < 0:
         raise ConfigError(f"--tile={request.tile}: 0 (automatic) or a number of pixels.")
 
@@ -95,6 +102,8 @@ def options(request: Request) -> dict:
         "input": str(pathlib.Path(request.input).expanduser().resolve()),
         "format": request.format or "as the input",
         "smoothing": request.smoothing,
+        "size": request.size,
+        "back_projections": request.back_projections,
         "tile": request.tile,
     }
 

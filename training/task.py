@@ -36,6 +36,7 @@ class Data:
     it exchanges the resident window of a set larger than the device, and returns its argument otherwise.
     `batches(split)` iterates "train", "held_out" or "test" in fixed order, the last batch padded, with `valid`.
     `prepared` is what all of it is cut from: the scans by split, the crop, the map between [-1, 1] and heights or grey levels.
+    `upstream` are the entries of lineage.json for the weights the run was begun from.
     """
 
     arrays: Any
@@ -43,6 +44,7 @@ class Data:
     refresh: Callable[[Any, int], Any]
     batches: Callable[[str], Iterator[Batch]]
     prepared: Prepared
+    upstream: tuple[Mapping[str, Any], ...] = ()
 
 
 class Score(NamedTuple):
@@ -75,6 +77,7 @@ class Task:
     `frozen` holds parameters that never train and `State` is the method's own `flax.struct` record with an int32
     `step`. `settle(state)` returns the state as it is saved and scored, for what only inference needs (re-estimated
     batch-norm statistics): nothing `train_step` reads may differ, so that saving never changes training.
+    `notes` are told before training: what a user would not expect of this config.
     """
 
     frozen: Any
@@ -83,3 +86,4 @@ class Task:
     settle: Callable[[Any], Any]
     evaluate: Callable[[Any, Any, Data, jax.Array], Evaluation]
     preview: Callable[[Any, Any, Batch, jax.Array], np.ndarray]
+    notes: tuple[str, ...] = ()

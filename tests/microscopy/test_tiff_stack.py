@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from microscopy.scan import DataError
-from microscopy.tiff_stack import read_stack
+from microscopy.tiff_stack import num_pages, open_stack, read_page, read_stack
 from microscopy.writing import encode_tiff
 
 LIMITS = {"max_pixels": 10_000, "max_total": 100_000}
@@ -62,6 +62,22 @@ def test_a_smaller_copy_of_a_page_is_passed_over(tmp_path):
             writer.write(image, photometric="minisblack", contiguous=False)
             writer.write(image[::2, ::2], subfiletype=1, photometric="minisblack", contiguous=False)
     assert [channel.pixels.shape for channel in read_stack(tmp_path / "a.tif", **LIMITS)] == [(20, 30)] * 2
+
+
+def test_pages_are_counted_and_read_one_by_one(tmp_path):
+    cv2.imwritemulti(str(tmp_path / "a.tif"), images := pages(dtype=np.uint16))
+    (tmp_path / "b.tif").write_bytes(encode_tiff(images[0], (2.0, 3.0)))
+    assert (num_pages(tmp_path / "a.tif"), num_pages(tmp_path / "b.tif"), num_pages(tmp_path / "none.tif")) == (3, 1, 1)
+    (tmp_path / "c.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:1000])
+    (tmp_path / "d.tif").write_bytes(b"")
+    assert num_pages(tmp_path / "c.tif") == num_pages(tmp_path / "d.tif") == 1
+    stack = open_stack(tmp_path / "a.tif", max_pixels=10_000)
+    for number in (3, 1):
+        assert np.array_equal(read_page(stack, number, "a.tif", max_pixels=10_000).pixels, images[number - 1])
+    with pytest.raises(DataError, match=r"^a\.tif, page 2: has 30 x 20 pixels"):
+        read_page(stack, 2, "a.tif", max_pixels=100)
+    with pytest.raises(DataError, match=r"c\.tif: is truncated"):
+        open_stack(tmp_path / "c.tif", max_pixels=10_000)
 
 
 def test_what_cannot_be_read_is_one_short_error(tmp_path):

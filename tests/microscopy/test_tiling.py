@@ -175,3 +175,22 @@ def test_bad_plans_and_outputs_are_refused():
     ):
         with pytest.raises(DataError, match=message):
             call()
+
+
+def test_a_ladder_of_tiles_equals_the_whole_above_its_least_rung_with_few_shapes():
+    shapes = set()
+
+    def network(images):
+        shapes.add(images.shape)
+        return pooled(images)
+
+    for height in range(40, 64, 2):
+        whole = image(height, 131 - height)
+        found = tiling.in_ladder(network, whole, tile=64, halo=5, step=8, multiple=2)
+        np.testing.assert_allclose(found, np.asarray(pooled(tiling.padded(whole, 2)[None]))[0, :, : whole.shape[1]], atol=1e-5)
+    assert len(shapes) == 3 and tiling.least_rung(5, 8) == 24
+    assert tiling.needs_ladder([(side, 50) for side in range(9)], 64) and not tiling.needs_ladder(
+        [(side, 50) for side in range(64, 99)], 64
+    )
+    small = tiling.in_ladder(network, image(9, 11), tile=64, halo=5, step=8, multiple=2)
+    assert small.shape[:2] == (9, 11)

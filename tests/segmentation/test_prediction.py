@@ -270,6 +270,17 @@ def test_a_request_that_cannot_be_is_told(options, match, tmp_path):
         predict(network(), tmp_path, tmp_path / "out", **options)
 
 
+def test_the_least_tile_will_do(tmp_path):
+    one = network()
+    cv2.imwrite(str(tmp_path / "a.png"), image := RANDOM.integers(0, 256, (61, 70), np.uint8))
+    with pytest.raises(ConfigError) as error:
+        predict(one, tmp_path, tmp_path / "out", tile=4)
+    (least,) = re.findall(r"a multiple of 4, (\d+) pixels at least", str(error.value))
+    predict(one, tmp_path, tmp_path / "out", tile=int(least))
+    whole = np.asarray(PROBABILITY(GREY.to_unit(image)[None, ..., None]))[0]
+    np.testing.assert_allclose(list_channels(tmp_path / "out" / "a_probability.tiff", max_pixels=10**6)[0].pixels, whole, atol=1e-5)
+
+
 def test_a_bad_file_is_named_and_the_tables_have_the_others(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), discs())
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])

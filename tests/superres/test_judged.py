@@ -1,9 +1,12 @@
 """The table of a super-resolution run: interpolation beside the network, by scores checked against their definitions."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 import input_pipeline
 import resize
@@ -11,6 +14,9 @@ from configs import srgan as settings
 from configs import srgan_stm
 from metrics import image
 from superres import judged, srgan
+from training import weights
+
+BEHIND = ("srresnet + smoothing 1 px", "srresnet + 10 back-projections")
 
 
 def config(base=settings, **train):
@@ -35,7 +41,7 @@ def test_the_rows_are_those_of_the_crops_enlarged(data):
     found = evaluated(c, data)
     ((name, rows),) = found.tables.items()
     assert name == "8 x 8 to 32 x 32 px (4 held-out crops)"
-    assert [row["image"] for row in rows] == ["bilinear", "bicubic", "lanczos", "srresnet", "srresnet + back-projection"]
+    assert [row["image"] for row in rows] == ["bilinear", "bicubic", "lanczos", "srresnet", *BEHIND]
     rows = {row["image"]: row for row in rows}
     high = np.concatenate([np.asarray(batch["image"]) for batch in data.batches("held_out")])[:4]
     made = np.clip(np.asarray(resize.bicubic(resize.bicubic(jnp.asarray(high), 8, 8), 32, 32)), -1, 1)
@@ -43,15 +49,17 @@ def test_the_rows_are_those_of_the_crops_enlarged(data):
     expected = np.mean([image.psnr(a, b) for a, b in zip(*pixels, strict=True)])
     assert rows["bicubic"]["psnr_y"] == pytest.approx(expected, abs=0.02)
     assert rows["bicubic"]["psnr_y"] > rows["bilinear"]["psnr_y"] > rows["srresnet"]["psnr_y"]  # nothing is trained yet
-    assert rows["srresnet + back-projection"]["consistency_psnr"] > rows["srresnet"]["consistency_psnr"] + 10
+    assert rows[BEHIND[1]]["consistency_psnr"] > rows["srresnet"]["consistency_psnr"] + 10
     assert rows["bicubic"]["resolution_unit"] == "nm" and 0.5 < rows["bicubic"]["resolution"] < 4  # a pixel is 0.25 nm, reduced 1 nm
+    sharp, smooth = (rows[name]["psd_distance"] for name in ("srresnet", BEHIND[0]))
+    assert sharp != smooth and rows[BEHIND[0]]["gflop"] is None
     assert rows["srresnet"]["parameters"] > 0 and rows["srresnet"]["gflop"] > 0 and rows["srresnet"]["ms"] > 0
     assert all(row["feature_distance"] is None for row in rows.values())
     assert found.score.name == "superres/psnr_y" and found.score.value == -found.scalars["superres/psnr_y"]
     assert found.scalars["superres/bicubic_psnr_y"] == rows["bicubic"]["psnr_y"]
     assert all(np.isfinite(value) for value in found.scalars.values())
     (picture,) = found.figures.values()
-    assert picture.dtype == np.uint8 and picture.shape[2] == 3 and picture.shape[1] == 7 * (32 * 6 + 4) - 4
+    assert picture.dtype == np.uint8 and picture.shape[2] == 3 and picture.shape[1] == 8 * (32 * 6 + 4) - 4
 
 
 def test_equal_images_are_perfect_and_a_planted_disc_is_invented(data):
@@ -85,3 +93,21 @@ def test_adversarial_runs_are_ranked_by_features_and_every_input_size_has_a_tabl
     assert found.score.name == "superres/feature_distance" and found.score.value == found.scalars["superres/feature_distance"] > 0
     values = [row["psnr_y"] for rows in found.tables.values() for row in rows if row["image"] == "srgan"]
     assert found.scalars["superres/psnr_y"] == pytest.approx(np.mean(values))
+
+
+def test_what_it_began_from_is_shown_only_while_it_is_the_same(data, tmp_path):
+    c = config()
+    task = srgan.make_task(c)
+    state = task.init(jax.random.key(1), None)
+    flat = flatten_dict({"generator": {"params": state.generator.params, "stats": state.generator.stats}}, sep="/")
+    weights.write(tmp_path / "w.npz", {name: np.asarray(array) for name, array in flat.items()}, [])
+    c = config()
+    c.init_from = str(tmp_path / "w.npz")
+    _, entry = weights.read(c.init_from)
+    same = evaluated(c, dataclasses.replace(data, upstream=(entry,)))
+    assert "before" in {row["image"] for rows in same.tables.values() for row in rows}
+    other = evaluated(c, dataclasses.replace(data, upstream=({**entry, "sha256": "0"},)))
+    assert "before" not in {row["image"] for rows in other.tables.values() for row in rows}
+    assert "has changed since the run began from it" in other.protocol
+    (tmp_path / "w.npz").unlink()
+    assert "are no longer at" in evaluated(c, data).protocol

@@ -1,5 +1,6 @@
 """Scans enlarged by a small random generator: tiles equal the whole, depth, heights and pixel sizes come through, mixed folders."""
 
+import dataclasses
 import json
 
 import cv2
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
+import resize
 from microscopy.channels import to_nm
 from microscopy.formats import read_image
 from microscopy.native import list_channels
-from microscopy.scan import DataError
+from microscopy.normalisation import ValueMap
+from microscopy.scan import DataError, Scan
 from microscopy.writing import encode_gwy, encode_tiff
 from superres import prediction
 from superres.networks import Generator
@@ -129,18 +132,88 @@ def test_integers_keep_their_depth(dtype, suffix, tmp_path):
     np.testing.assert_array_equal(found, pixels.repeat(2, 0).repeat(2, 1))
 
 
-def test_sixteen_bits_fill_the_network_range_and_eight_keep_theirs():
+def scan_of(pixels, unit="grey"):
+    return Scan("a", pixels, "a", unit=unit, file="a.png")
+
+
+def test_without_a_map_sixteen_bits_fill_the_network_range_and_eight_keep_theirs():
     for pixels in (np.uint16([[100, 4000]]), np.float32([[-3e-9, 7e-9]]), np.float32([[-1e6, 1e6]])):
-        unit = prediction.to_network(pixels, prediction.levels(pixels), 1)
-        np.testing.assert_allclose(unit.ravel(), [-0.9, 0.9], rtol=1e-6)
+        np.testing.assert_allclose(prediction.seen(scan_of(pixels), NEAREST).low.ravel(), [-0.9, 0.9], rtol=1e-6)
     eight = np.uint8([[0, 51, 255]])
-    np.testing.assert_allclose(prediction.to_network(eight, prediction.levels(eight), 1).ravel(), [-1, -0.6, 1], rtol=1e-6)
+    shown = prediction.seen(scan_of(eight), NEAREST)
+    np.testing.assert_allclose(shown.low.ravel(), [-1, -0.6, 1], rtol=1e-6)
+    assert not shown.notes and not shown.rest.any()
+    assert prediction.stored(np.float32([[[-2.0], [2.0]]]), shown, eight).tolist() == [[0, 255]]
     flat = np.full((2, 2), 7.5, np.float32)
-    between = prediction.levels(flat)
-    assert not prediction.to_network(flat, between, 1).any()
-    np.testing.assert_array_equal(prediction.from_network(RANDOM.normal(size=(4, 4, 1)), between, flat), np.full((4, 4), 7.5))
-    spill = prediction.from_network(np.float32([[[-2.0], [2.0]]]), prediction.levels(eight), eight)
-    assert spill.tolist() == [[0, 255]]
+    shown = prediction.seen(scan_of(flat), NEAREST)
+    assert not shown.low.any()
+    np.testing.assert_array_equal(prediction.stored(RANDOM.normal(size=(4, 4, 1)), shown, flat), np.full((4, 4), 7.5))
+
+
+def mapped(low, high, unit="grey", dtype="uint8", **fields):
+    return dataclasses.replace(SMALL, value_map=ValueMap(low, high, unit, (0.0, 0.0), dtype=dtype), **fields)
+
+
+def test_a_scan_is_seen_as_those_it_was_trained_on_were(tmp_path):
+    net = mapped(21.0, 88.0)
+    pixels = RANDOM.integers(25, 85, (30, 26)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    predict(net, tmp_path / "a.png", tmp_path / "out")
+    as_trained = net.value_map.from_unit(np.asarray(net.upscale(net.value_map.to_unit(pixels)[None, ..., None]))[0, ..., 0])
+    found = read_image(tmp_path / "out" / "a.png", max_pixels=10_000)
+    assert np.abs(found - np.clip(np.rint(as_trained), 0, 255)).max() <= 1
+    assert np.abs(found - np.rint(np.asarray(SMALL.upscale(np.float32(pixels / 127.5 - 1)[None, ..., None]))[0, ..., 0])).max() > 1
+
+
+def test_what_lies_outside_the_range_is_interpolated_and_told(tmp_path, capsys):
+    net = dataclasses.replace(NEAREST, value_map=ValueMap(100.0, 150.0, "grey", (0.0, 0.0), dtype="uint8"))
+    pixels = np.full((20, 20), 120, np.uint8)
+    pixels[5:15, 5:15] = 250
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    predict(net, tmp_path / "a.png", tmp_path / "out")
+    assert "25 % of the values lie outside the range the network was trained on" in capsys.readouterr().out
+    found = read_image(tmp_path / "out" / "a.png", max_pixels=10_000)
+    assert found.max() == 250 and found.min() == 120 and found[20, 20] == 250 and found[2, 2] == 120
+    shown = prediction.seen(scan_of(pixels.astype(np.uint16)), net)
+    assert "grey stored as uint16 is not what the network was trained on" in shown.notes[0] and np.abs(shown.low).max() <= 0.91
+    shown = prediction.seen(scan_of(np.float32(pixels), "nm"), net)
+    assert "nm stored as float32" in shown.notes[0]
+
+
+def test_heights_are_seen_in_the_training_range_and_flat_noise_stays_small():
+    noise = RANDOM.normal(0, 0.02, (40, 40)).astype(np.float32)
+    net = mapped(-3.74, 3.74, "nm", "", levelling="plane")
+    shown = prediction.seen(scan_of(noise, "nm"), net)
+    assert not shown.notes and np.abs(shown.low).max() < 0.05 and np.abs(shown.rest).max() < 0.02
+
+
+@pytest.mark.parametrize("steps", [1, 10])
+def test_back_projection_brings_the_result_to_the_scan_tiled_or_not(steps, tmp_path):
+    heights = scipy.ndimage.gaussian_filter(RANDOM.normal(0, 1, (90, 81)), 1.5).astype(np.float32)
+    (tmp_path / "a.tif").write_bytes(encode_tiff(heights))
+    found = {}
+    for name, options in {"plain": {}, "whole": {"back_projections": steps}, "tiled": {"back_projections": steps, "tile": 88}}.items():
+        if name == "tiled" and steps > 1:
+            continue  # its halo leaves no tile smaller than the image
+        predict(SMALL, tmp_path / "a.tif", tmp_path / name, **options)
+        found[name] = read_image(tmp_path / name / "a.tiff", max_pixels=100_000)
+    back = {name: np.asarray(resize.bicubic(one[None, ..., None], 90, 81))[0, ..., 0] for name, one in found.items()}
+    errors = {name: np.abs(one - heights)[8:-8, 8:-8].mean() for name, one in back.items()}
+    assert errors["whole"] < (0.5 if steps == 1 else 0.1) * errors["plain"]
+    if "tiled" in found:
+        np.testing.assert_allclose(found["tiled"], found["whole"], atol=1e-5)
+
+
+def test_a_size_is_met_exactly_and_the_pixel_size_follows(tmp_path):
+    heights = RANDOM.normal(5000, 1, (24, 16)).astype(np.float32)
+    (tmp_path / "a.tif").write_bytes(encode_tiff(heights, (2.0, 2.0), "nm"))
+    predict(NEAREST, tmp_path / "a.tif", tmp_path / "out", size=36)
+    (channel,) = list_channels(tmp_path / "out" / "a.tiff", max_pixels=10_000)
+    channel = to_nm(channel)
+    assert channel.pixels.shape == (36, 24) and channel.nm_per_pixel == pytest.approx((24 * 2 / 36, 16 * 2 / 24), rel=1e-6)
+    assert abs(channel.pixels.mean() - heights.mean()) < 0.05 and 0.3 < channel.pixels.std() < 1.2
+    with pytest.raises(ConfigError, match="--size=-1"):
+        predict(NEAREST, tmp_path / "a.tif", tmp_path / "other", size=-1)
 
 
 def test_a_tilt_is_taken_away_and_given_back_finer(tmp_path):
