@@ -21,7 +21,16 @@ from absl import flags
 from training import command
 from training.errors import ConfigError
 
-MODES = ("train", "inspect", "generate", "predict", "evaluate", "export")
+USED = {
+    "train": ("workdir", "distributed"),
+    "inspect": ("workdir",),
+    "generate": ("workdir", "checkpoint", "num_images", "seed", "output", "format"),
+    "predict": ("workdir", "checkpoint", "input", "output", "format", "smoothing", "size", "back_projections", "tile", "watch", "weights"),
+    "evaluate": ("workdir", "checkpoint", "input", "nm_per_pixel", "weights", "num_searched", "features"),
+    "export": ("workdir", "checkpoint", "output"),
+}
+"""Mode to the flags that it uses, besides --config and --debug; another one is refused."""
+MODES = tuple(USED)
 
 
 def run(argv: list[str]) -> int:
@@ -69,10 +78,9 @@ def define(argv: list[str]) -> flags.FlagValues:
 
 def dispatch(values: flags.FlagValues, stop) -> None:
     """Runs the mode the flags ask for; what it needs is imported then, so that a wrong flag is told at once."""
+    _refuse_unused(values)
     if values.mode in ("train", "inspect") and values.config is None:
         raise ConfigError(f"--config=configs/NAME.py is missing: the experiment to {values.mode}; see configs/.")
-    if values.watch and values.mode != "predict":
-        raise ConfigError(f"--watch is for --mode=predict, not {values.mode}.")
     one_file = values.mode == "predict" and values.weights
     if one_file and values.workdir:
         raise ConfigError("--weights and --workdir: give one of them, the file of a model or the folder of a run.")
@@ -124,6 +132,13 @@ def _request(values: flags.FlagValues, stop):
     kind = values.format if values["format"].present else ""
     options = {name: values[name].value for name in ("smoothing", "tile", "watch", "weights", "size", "back_projections")}
     return prediction.Request(values.input, output, checkpoint, kind, stop=stop, **options)
+
+
+def _refuse_unused(values: flags.FlagValues) -> None:
+    for name in sorted(set().union(*USED.values()) - set(USED[values.mode])):
+        if values[name].present:
+            modes = " or ".join(f"--mode={mode}" for mode in MODES if name in USED[mode])
+            raise ConfigError(f"--{name} is not used by --mode={values.mode}: leave it out; {modes} uses it.")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ python -m benchmarks.throughput --config=configs/dcgan96.py:cpu --what=train --p
 python -m benchmarks.throughput --config=configs/dcgan96.py:cpu --what=generate --peer
 python -m benchmarks.throughput --config=configs/dcgan96.py:cpu --what=profile --peer
 
-docs/performance.md says what is timed and how to read it.
+Training is timed for every config, stage by stage where it has stages; generation for methods that generate; the peer and the profile
+are DCGAN's. docs/performance.md says what is timed and how to read it.
 """
 
 import contextlib
@@ -27,6 +28,10 @@ from training import devices, generation, loop
 from training import workdir as workdirs
 from training.errors import ConfigError
 
+DCGAN = "gan.dcgan"
+OTHERS = ("superres", "segmentation")
+"""Rooms whose networks have a benchmark of their own, with a peer."""
+
 
 def main(argv: list[str]) -> int:
     """Returns the exit code after the figures asked for are printed, and written where --json=FILE is given."""
@@ -39,11 +44,33 @@ def main(argv: list[str]) -> int:
 
 def _measure(values) -> dict:
     command.at_least("steps", values.steps, 1)
-    config, peer = values.config, torch_peer(values.config) if values.peer else None
-    print(f"{config.name}: {config.data.width} x {config.data.height} px, {config.model.base_filters} base filters. {devices.describe()}.")
-    measure = {"train": train, "generate": generate, "profile": layers.profile}[values.what]
-    figures = {"what": values.what, "config": workdirs.plain(config), **measure(config, values.steps, peer)}
-    return figures | ({"peer": peer.describe(config)} if peer else {})
+    config, figures = values.config, {"what": values.what, "config": workdirs.plain(values.config)}
+    stages = {f" {name}": config.stages[name] for name in config.order} if "stages" in config else {"": config}
+    for one in stages.values():
+        _check(one, values)
+        peer = torch_peer(one) if values.peer else None
+    measure, parts = {"train": train, "generate": generate, "profile": layers.profile}[values.what], {}
+    for name, one in stages.items():
+        filters = f", {one.model.base_filters} base filters" if "base_filters" in one.model else ""
+        print(f"{config.name}{name}: {one.data.width} x {one.data.height} px{filters}. {devices.describe()}.")
+        parts[name.strip()] = measure(one, values.steps, peer)
+    figures |= {"stages": parts} if "stages" in config else parts[""]
+    return figures | ({"peer": peer.describe(one)} if peer else {})
+
+
+def _check(config, values) -> None:
+    """Refuses what the config's method has nothing to measure for, before PyTorch is looked for."""
+    method = loop.method(config)
+    wanting = {
+        "--what=generate": values.what == "generate" and not hasattr(method, "generate"),
+        "--what=profile": values.what == "profile" and config.task != DCGAN,
+        "--peer": values.peer and config.task != DCGAN,
+    }
+    for flag, refused in wanting.items():
+        if refused:
+            room = config.task.partition(".")[0]
+            other = f"python -m benchmarks.{room} measures these networks." if room in OTHERS else "--what=train without --peer times it."
+            raise ConfigError(f"{flag}: benchmarks.throughput has none for config.task={config.task}.\n{other}")
 
 
 def torch_peer(config):

@@ -15,6 +15,7 @@ import optax
 
 import resize
 from gan import losses
+from metrics.image import CUT, RADIUS
 from microscopy import levelling
 from microscopy.pictures import to_uint8
 from superres import networks, prediction, vgg
@@ -63,7 +64,10 @@ LIMITS = {
     "model.num_maps": (1, 4096),
     "model.first_kernel": (1, 31),
     "model.last_kernel": (1, 31),
+    "model.pad_value": (-1.0, 1.0),
+    "model.momentum": (0.0, 0.9999),
     "model.discriminator_maps": (1, 1024),
+    "model.leak": (0.0, 1.0),
     "train.batch_size": (1, 1_000_000),
     "train.generator_rate": (0.0, 1.0),
     "train.discriminator_rate": (0.0, 1.0),
@@ -78,6 +82,8 @@ LIMITS = {
     "eval.smoothing": (0.0, 100.0),
 }
 """Smallest and largest value of every number in a super-resolution config."""
+LEAST_SIZE = 2 * (CUT + RADIUS) + 1
+"""Height and width that a crop has at least: what SSIM's window needs after the margin is cut off."""
 
 
 def _check(config) -> None:
@@ -95,8 +101,13 @@ def _check(config) -> None:
     unknown = [layer for layer in train.content_layers if layer not in vgg.LAYERS]
     if unknown or not train.content_layers:
         raise ConfigError(f"config.train.content_layers={train.content_layers}: name layers from {vgg.LAYERS[0]} to {vgg.LAYERS[-1]}.")
+    if train.vgg_padding not in vgg.PADDINGS:
+        raise ConfigError(f"config.train.vgg_padding={train.vgg_padding!r}: choose {' or '.join(vgg.PADDINGS)}.")
     if train.loss not in losses.LOSSES:
         raise ConfigError(f"config.train.loss={train.loss!r}: choose {', '.join(losses.LOSSES)}.")
+    for name in ("height", "width"):
+        if data[name] < LEAST_SIZE:
+            raise ConfigError(f"config.data.{name}={data[name]}: {LEAST_SIZE} or more, or SSIM cannot score the crops.")
     for size in model.low_sizes:
         if not 4 <= size <= min(data.height, data.width) or size * data.width % data.height:
             raise ConfigError(f"config.model.low_sizes: {size} is no height of a smaller picture of {data.width} x {data.height}.")

@@ -71,6 +71,11 @@ def told(capsys):
         ([TINY, "--config.train=4"], "--config.train=4: it holds fields; name one of them."),
         ([TINY, "--mode=trian"], "--mode=trian: value should be one of <train|inspect|generate|predict|evaluate|export>"),
         ([TINY, "--num_images=many"], "--num_images=many: write a whole number."),
+        (["--mode=predict", "--num_images=3"], "--num_images is not used by --mode=predict: leave it out; --mode=generate uses it."),
+        ([TINY, "--workdir=x", "--seed=3"], "--seed is not used by --mode=train: leave it out; --mode=generate uses it."),
+        (["--mode=evaluate", "--watch"], "--watch is not used by --mode=evaluate: leave it out; --mode=predict uses it."),
+        (["--mode=export", "--input=s"], "--input is not used by --mode=export: leave it out; --mode=predict or --mode=evaluate uses it."),
+        (["--mode=generate", "--nodistributed"], "--distributed is not used by --mode=generate: leave it out; --mode=train uses it."),
         ([TINY, "--debug=perhaps"], "--debug=perhaps: write true or false."),
         ([TINY, "--config.data.margins[9]=1", "--workdir=x"], "config.data.margins[9]: write the whole value, --config.data.margins=..."),
         (["--workdir=x"], "--config=configs/NAME.py is missing: the experiment to train"),
@@ -145,6 +150,11 @@ def test_help_lists_every_flag_and_needs_no_config(capsys):
         assert all(f"  --{name}" in out for name in main.define([])) and "--format=png" in out
 
 
+def test_every_flag_is_used_by_some_mode():
+    used = set().union(*main.USED.values())
+    assert {name for name in main.define([]) if not name.startswith("config")} == used | {"mode", "debug"}
+
+
 def test_inspect_prints_a_line_a_scan_and_writes_what_it_says(scans, tmp_path, capsys):
     assert run("--mode=inspect", TINY, f"--config.data.source=folder:{scans}", f"--workdir={tmp_path}") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -194,8 +204,8 @@ def test_generate_writes_images_of_the_checkpoint_asked_for(trained, tmp_path, c
 
 def test_a_damaged_workdir_is_told(trained, tmp_path, capsys):
     (tmp_path / "config.json").write_bytes((trained / "config.json").read_bytes()[:-40])
-    for mode in ("generate", "evaluate"):
-        assert run(f"--mode={mode}", f"--workdir={tmp_path}", f"--output={tmp_path}") == 1
+    for words in (["--mode=generate", f"--output={tmp_path}"], ["--mode=evaluate"]):
+        assert run(*words, f"--workdir={tmp_path}") == 1
         assert f"{tmp_path / 'config.json'} cannot be read: " in told(capsys)
 
 

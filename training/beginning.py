@@ -20,7 +20,8 @@ def introduce(config, prepared, notes: tuple[str, ...] = ()) -> None:
     area = f" = {nm[1] * width:.4g} x {nm[0] * height:.4g} nm" if nm else ""
     print(f"{config.name}: {config.task} on {source}: {counts} scans{f', {len(prepared.refused)} refused' if prepared.refused else ''}.")
     values = f"{prepared.value_map.low:.4g} .. {prepared.value_map.high:.4g} {prepared.value_map.unit}"
-    print(f"Crops {crop[1]} x {crop[0]} px{area}, reduced to {width} x {height}; {values} to -1 .. 1.")
+    reduced = "" if tuple(crop) == (height, width) else f", reduced to {width} x {height}"
+    print(f"Crops {crop[1]} x {crop[0]} px{area}{reduced}; {values} to -1 .. 1.")
     print(f"Devices: {devices.describe()}; networks compute in {config.model.dtype}.")
     for note in notes:
         print(note)

@@ -146,8 +146,10 @@ def claim(folder: pathlib.Path, record: str, facts: Mapping, pattern: str, free:
     path = folder / record
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists() and any(folder.glob(pattern)):
-            raise ConfigError(f"--output={folder} holds {pattern} files without {record}.\nUse an empty folder.")
+        if not path.exists() and (found := min(folder.glob(pattern), default=None)):
+            raise ConfigError(
+                f"--output={folder} holds files, such as {found.name}, without {record}, which says what they are of.\nUse an empty folder."
+            )
         old = workdirs.flat(workdirs.read_object(path)) if path.exists() else None
         new = workdirs.flat(json.loads(json.dumps(facts)))
         names = sorted(old.keys() | new.keys()) if old is not None else ()

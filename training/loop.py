@@ -73,9 +73,7 @@ def train(config, workdir, stop: Stop) -> dict:
     Several processes (`devices.join`) train one state; the first of them alone writes.
     """
     workdir, config = pathlib.Path(workdir), devices.with_dtype(config)
-    check_periods(config.train)
-    mesh = devices.make_mesh(config.train.batch_size)
-    task = method(config).make_task(config)
+    task, mesh = planned(config)
     workdirs.refuse_drift(workdir, config)
     prepared = input_pipeline.prepare(config)
     beginning.introduce(config, prepared, task.notes)
@@ -83,6 +81,13 @@ def train(config, workdir, stop: Stop) -> dict:
     with workdir_lock(workdir) if devices.primary() else contextlib.nullcontext():
         workdirs.refuse_drift(workdir, config)  # again: another run may have come and gone while the scans were read
         return _train(config, workdir, stop, task, prepared, mesh)
+
+
+def planned(config) -> tuple[Task, jax.sharding.Mesh]:
+    """Returns (task, mesh) of a config; ConfigError, or DataError for weights, where it cannot be trained whatever the scans are."""
+    check_periods(config.train)
+    mesh = devices.make_mesh(config.train.batch_size)
+    return method(config).make_task(config), mesh
 
 
 def _train(config, workdir, stop, task, prepared, mesh) -> dict:
@@ -229,7 +234,7 @@ def _finish(run: Run, progress: Progress) -> dict:
     path = _report(run, progress, {"steps": f"{step:,}", "parameters SHA-256": status["parameters_sha256"]})
     print_scores(progress.evaluation)
     if best := best_text(run.workdir):
-        print(f"Best checkpoint: {best}; generate takes it with --checkpoint=best.")
+        print(f"Best checkpoint: {best}; --checkpoint=best takes it.")
     speed = f" at {status['images_per_second']:.0f} images/s" if status["images_per_second"] else ""
     print(f"{step:,} steps{speed}. Samples: {run.workdir}/samples/step_{step:08d}.png  Report: {path}")
     return status
@@ -245,12 +250,17 @@ def _report(run: Run, progress: Progress, facts: dict[str, str]) -> pathlib.Path
 
 
 def best_text(workdir) -> str:
-    """Returns "step 2,500, surface/card 1.3 (protocol)" of the best checkpoint, "" where none has a score."""
+    """Returns "step 2,500, surface/card 1.3 (protocol)" of the best checkpoint, "" where none has a score.
+
+    The value is the logged scalar of the score's name where there is one: a Score of which more is better, such as PSNR, is negated.
+    """
     best = checkpoints.best(workdir)
     if best is None:
         return ""
     score = checkpoints.scores(workdir)[best]
-    return f"step {best:,}, {score.name} {score.value:.4g} ({score.protocol})"
+    records = logbook.read(pathlib.Path(workdir) / "metrics.jsonl")
+    logged = [record[score.name] for record in records if record["step"] == best and score.name in record]
+    return f"step {best:,}, {score.name} {(logged or [score.value])[-1]:.4g} ({score.protocol})"
 
 
 def print_scores(evaluation: Evaluation) -> None:

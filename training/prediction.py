@@ -284,7 +284,10 @@ def _told(folder: pathlib.Path, outcome: Outcome) -> str:
     total = outcome.written + outcome.there + len(outcome.refused)
     lines = [f"{wrong.file}: {wrong.reason}" for wrong in outcome.refused[:2]]
     more = [f"and {len(outcome.refused) - 2} more, listed above."] if len(outcome.refused) > 2 else []
-    return "\n".join([f"{len(outcome.refused)} of {total} files have no prediction; the others are in {folder}.", *lines, *more])
+    head = f"{len(outcome.refused)} of {total} files have no prediction; the others are in {folder}."
+    if len(outcome.refused) == total:
+        head = f"No prediction was written: {total} file{'s' if total > 1 else ''} refused."
+    return "\n".join([head, *lines, *more])
 
 
 def _write(path: pathlib.Path, content: bytes) -> None:

@@ -117,6 +117,38 @@ def test_wrong_flags_get_one_short_message(words, message, capsys):
     assert message in error and len(error.splitlines()) <= 5
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("srgan", "--peer"), "--peer: benchmarks.throughput has none for config.task=superres.srgan.\npython -m benchmarks.superres"),
+        (("srgan", "--what=generate"), "--what=generate: benchmarks.throughput has none for config.task=superres.srgan."),
+        (("srgan_div2k", "--what=profile"), "--what=profile: benchmarks.throughput has none for config.task=superres.srgan."),
+        (("unet", "--what=profile"), "config.task=segmentation.supervised.\npython -m benchmarks.segmentation measures"),
+    ],
+)
+def test_what_a_method_has_not_is_refused_with_where_it_is_measured(words, message, capsys):
+    name, flag = words
+    assert throughput.main(["throughput", f"--config=configs/{name}.py:tiny", flag]) == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error.splitlines()) == 2
+    module = error.partition("python -m ")[2].split()[0]
+    assert importlib.util.find_spec(module) is not None
+
+
+@pytest.mark.parametrize("name", ["srgan_div2k", "unet"])
+def test_training_is_timed_for_other_methods_stage_by_stage(name, tmp_path, capsys):
+    path = tmp_path / "figures.json"
+    words = ["--steps=1", f"--json={path}", "--config.data.num_simulated=3"]
+    assert throughput.main(["throughput", f"--config=configs/{name}.py:tiny", *words]) == 0
+    figures = json.loads(path.read_text())
+    found = figures["stages"] if name == "srgan_div2k" else {"": figures}
+    assert list(found) == (["pixels", "adversarial"] if name == "srgan_div2k" else [""])
+    for one in found.values():
+        assert one["images_per_second"] == pytest.approx(4e3 / one["parts"]["step"]["median_ms"]) and one["flops"] > 0
+    printed = capsys.readouterr().out
+    assert "base filters" not in printed and f"configs/{name}.py{' pixels' if len(found) > 1 else ''}: 32 x 32 px. " in printed
+
+
 def test_help_lists_the_flags(capsys):
     assert throughput.main(["throughput", "--help"]) == 0
     printed = capsys.readouterr().out

@@ -6,9 +6,10 @@ import shutil
 import ml_collections
 import pytest
 
-from configs import dcgan32
+from configs import dcgan32, srgan_div2k
+from microscopy.scan import DataError
 from studies import stages
-from training import checkpoints
+from training import checkpoints, loop
 from training.errors import ConfigError, RunError
 from training.signals import Stop
 
@@ -53,6 +54,42 @@ def test_the_second_begins_from_the_best_of_the_first_and_finished_stages_stay(w
     stages.run(config(), workdir, Stop())
     assert before == {path: path.read_bytes() for path in workdir.rglob("checkpoints/*/manifest.json")}
     assert set(json.loads((workdir / "config.json").read_text())["stages"]) == {"one", "two"}
+
+
+def test_a_finished_stage_is_scored_again_only_where_its_config_has_changed(workdir, capsys, monkeypatch):
+    kept = (workdir / "one" / "evaluation.json").stat().st_mtime_ns
+    stages.run(config(), workdir, Stop())
+    assert capsys.readouterr().out.splitlines() == ["Stage one: finished at step 4.", "Stage two: finished at step 4."]
+    assert (workdir / "one" / "evaluation.json").stat().st_mtime_ns == kept
+    seen = []
+    monkeypatch.setattr(loop, "train", lambda stage, folder, stop: seen.append(folder.name))
+    other = config()
+    with other.unlocked():
+        other.stages.two.eval.num_images = 8
+    stages.run(other, workdir, Stop())
+    assert seen == ["two"]
+    (workdir / "two" / "status.json").write_text((workdir / "two" / "status.json").read_text().replace("finished", "interrupted"))
+    stages.run(config(), workdir, Stop())
+    assert seen == ["two", "two"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "match"),
+    [
+        ("vgg", "/nope.npz", "stage adversarial: weights /nope.npz: No such file"),
+        ("loss", "wasserstein", "stage adversarial: config.train.loss='wasserstein'"),
+        ("log_every", 3, "stage adversarial: config.train.log_every=3"),
+        ("batch_size", 5, "stage adversarial: config.train.batch_size=5 cannot be split"),
+    ],
+)
+def test_what_is_wrong_with_a_later_stage_is_told_before_the_first_trains(field, value, match, tmp_path, monkeypatch):
+    c = srgan_div2k.get_config("tiny").copy_and_resolve_references()
+    with c.unlocked():
+        c.stages.adversarial.train[field] = value
+    monkeypatch.setattr(loop, "train", lambda *_: pytest.fail("trained"))
+    with pytest.raises((ConfigError, DataError), match=match):
+        stages.run(c, tmp_path / "w", Stop())
+    assert not (tmp_path / "w").exists()
 
 
 def test_a_changed_stage_names_itself_and_those_behind_it(workdir):

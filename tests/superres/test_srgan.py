@@ -9,6 +9,8 @@ import pytest
 import resize
 from configs import srgan as settings
 from configs import srgan_stm
+from metrics.image import ssim
+from microscopy.scan import DataError
 from superres import srgan, vgg
 from training.errors import ConfigError
 
@@ -17,7 +19,7 @@ def config(base=settings, **changes):
     c = base.get_config("tiny").copy_and_resolve_references().unlock()
     c.data.channels = changes.pop("channels", 1)
     for name, value in changes.items():
-        section = "model" if name in c.model else "train"
+        section = next(section for section in ("model", "train", "data") if name in c[section])
         c[section][name] = value
     return c
 
@@ -130,6 +132,23 @@ def test_the_second_phase_begins_with_the_first_ones_average():
     assert jax.tree.leaves(begun.discriminator.params) and begun.average == {}
 
 
+def test_the_least_crop_is_the_least_that_ssim_can_score():
+    image = np.zeros((srgan.LEAST_SIZE, srgan.LEAST_SIZE), np.uint8)
+    assert ssim(image, image) == 1.0
+    with pytest.raises(DataError, match="SSIM needs"):
+        ssim(image[1:], image[1:])
+    assert srgan.make_task(config(height=20, width=20)).frozen == {}
+
+
+@pytest.mark.parametrize("name", srgan.LIMITS)
+def test_every_number_is_refused_where_it_is_none(name):
+    section, field = name.split(".")
+    c = config()
+    c[section] = {**c[section], field: float("nan")}
+    with pytest.raises(ConfigError, match=f"config.{name}=nan: "):
+        srgan.make_task(c)
+
+
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
@@ -143,6 +162,15 @@ def test_the_second_phase_begins_with_the_first_ones_average():
         ({"content_layers": ("relu9_9",), "vgg": "x.npz"}, "config.train.content_layers"),
         ({"num_maps": 0}, "config.model.num_maps=0"),
         ({"loss": "wasserstein"}, "config.train.loss"),
+        ({"vgg_padding": "reflct"}, "config.train.vgg_padding='reflct': choose zero or reflect"),
+        ({"momentum": 1.0}, "config.model.momentum=1.0: 0.0 to 0.9999"),
+        ({"momentum": float("nan")}, "config.model.momentum=nan"),
+        ({"pad_value": float("-inf")}, "config.model.pad_value=-inf: -1.0 to 1.0"),
+        ({"pad_value": float("nan")}, "config.model.pad_value=nan"),
+        ({"leak": 1.5}, "config.model.leak=1.5: 0.0 to 1.0"),
+        ({"leak": -0.1}, "config.model.leak=-0.1"),
+        ({"height": 18, "scale": 2}, "config.data.height=18: 19 or more"),
+        ({"width": 16}, "config.data.width=16: 19 or more"),
     ],
 )
 def test_fields_that_cannot_be_are_named(changes, match):

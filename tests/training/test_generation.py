@@ -154,7 +154,7 @@ def test_a_folder_of_other_weights_is_refused(trained, tmp_path):
 
 def test_images_that_nobody_claims_are_refused(trained, tmp_path):
     (tmp_path / "generated_000000.png").write_bytes(b"?")
-    with pytest.raises(ConfigError, match=r"holds generated_\* files without generation.json"):
+    with pytest.raises(ConfigError, match=r"holds files, such as generated_000000.png, without generation.json"):
         faked(trained, tmp_path, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["generated_000000.png"]
 

@@ -105,7 +105,11 @@ def test_bad_files_are_named_and_the_others_go_on(images, tmp_path, capsys):
     with pytest.raises(RunError) as error:
         run(images, tmp_path / "out", one=one)
     lines = str(error.value).splitlines()
-    assert lines[0].startswith("3 of 6 files have no prediction") and lines[1].startswith(f"{images / 'b.png'}: ") and len(lines) == 4
+    assert (
+        lines[0] == f"3 of 6 files have no prediction; the others are in {tmp_path / 'out'}."
+        and lines[1].startswith(f"{images / 'b.png'}: ")
+        and len(lines) == 4
+    )
     out = capsys.readouterr().out
     assert f"refused: {images / 'd.png'}: is too odd; leave it out" in out and "3 predictions written" in out and "3 refused" in out
     assert {name.partition("_")[0] for name in contents(tmp_path / "out")} == {"a", "grains/a", "grains/e"}
@@ -132,7 +136,7 @@ def test_another_request_or_foreign_files_are_refused(images, tmp_path):
     with pytest.raises(ConfigError, match="of another request: step is 3 there, 4 now"):
         run(images, tmp_path / "out", facts=FACTS | {"step": 4})
     assert contents(tmp_path / "out") == before
-    with pytest.raises(ConfigError, match="without prediction.json"):
+    with pytest.raises(ConfigError, match="holds files, such as a.png, without prediction.json"):
         run(images, images)
 
 
@@ -172,3 +176,14 @@ def test_the_facts_name_the_weights(tmp_path):
     facts = prediction.facts(tmp_path, Request("scans", "out", smoothing=1.5), 8)
     assert facts["weights_sha256"] == checkpoints.sha256(state) and facts["step"] == 8 and facts["smoothing"] == 1.5
     assert facts["input"] == str(pathlib.Path("scans").resolve()) and facts["format"] == "as the input"
+
+
+@pytest.mark.parametrize(("names", "head"), [(("a", "b"), "No prediction was written: 2 files refused."), (("a",), "1 file refused.")])
+def test_where_all_are_refused_no_others_are_spoken_of(names, head, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in names:
+        (tmp_path / "in" / f"{name}.png").write_bytes(b"")
+    with pytest.raises(RunError) as error:
+        run(tmp_path / "in", tmp_path / "out")
+    lines = str(error.value).splitlines()
+    assert lines[0].endswith(head) and len(lines) == 1 + len(names) and "others" not in str(error.value)

@@ -1,0 +1,20 @@
+"""What a run says of itself: crops are called reduced where they are."""
+
+import pytest
+
+import input_pipeline
+from configs import dcgan32, srgan
+from training import beginning
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [(srgan, "Crops 32 x 32 px; "), (dcgan32, "px, reduced to 32 x 32; ")],
+)
+def test_crops_are_called_reduced_only_where_they_are(settings, line, scans, capsys):
+    config = settings.get_config("tiny")
+    with config.unlocked():
+        config.data.source = f"folder:{scans}"
+    beginning.introduce(config, input_pipeline.prepare(config))
+    (found,) = [text for text in capsys.readouterr().out.splitlines() if text.startswith("Crops ")]
+    assert line in found and ("reduced" in found) == ("reduced" in line)
