@@ -57,6 +57,8 @@ def check(config, limits=LIMITS) -> None:
     """Raises ConfigError naming the field unless a U-Net can be trained with the config."""
     for name, (low, high) in limits.items():
         section, field = name.split(".")
+        if field not in config[section]:
+            raise ConfigError(f"config.{name} is missing: the config was written for another version; begin from configs/.")
         value = config[section][field]
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise ConfigError(f"config.{name}={value}: {low} to {high}.")

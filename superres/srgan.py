@@ -89,6 +89,8 @@ LEAST_SIZE = 2 * (CUT + RADIUS) + 1
 def _check(config) -> None:
     for name, (low, high) in LIMITS.items():
         section, field = name.split(".")
+        if field not in config[section]:
+            raise ConfigError(f"config.{name} is missing: the config was written for another version; begin from configs/.")
         if not low <= config[section][field] <= high:
             raise ConfigError(f"config.{name}={config[section][field]}: {low} to {high}.")
     model, train, data = config.model, config.train, config.data
