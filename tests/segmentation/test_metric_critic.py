@@ -1,0 +1,93 @@
+"""The step of both networks against the gradients of the losses written out, the warm-up, and the fields that cannot be."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import unet_gan_isbi2012
+from segmentation import losses, maps, metric_critic, supervised
+from segmentation.damage import damage
+from training.errors import ConfigError
+
+
+def config(**train):
+    c = unet_gan_isbi2012.get_config("tiny").unlock()
+    c.train.update({"augment": "none", "critic_warmup": 0, "ema_decay": 0.0, **train})
+    c.model.norm = "none"
+    return c
+
+
+def batch():
+    image = jax.random.normal(jax.random.key(3), (4, 32, 32, 1)).clip(-1, 1)
+    return {"image": image, "mask": (image[..., 0] > 0.2).astype(jnp.int32)}
+
+
+def direction(before, after):
+    return np.concatenate([np.ravel(b - a) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)])
+
+
+@pytest.mark.parametrize(("quality", "weight"), [("iou_squared", 0.0), ("module", 0.5), ("truth", 0.0)])
+def test_both_networks_go_down_their_own_losses(quality, weight):
+    c = config(quality=quality, supervised_weight=weight)
+    task, network, critic = metric_critic.make_task(c), metric_critic.make_network(c), metric_critic.make_critic(c)
+    state, data, key = task.init(jax.random.key(0), None), batch(), jax.random.key(7)
+    labels, truth = data["mask"], losses.to_signs(data["mask"])
+    damage_key = jax.random.split(key, 3)[2]
+
+    def predicted(params):
+        return network.apply({"params": params}, data["image"], False)
+
+    def judge(params, masks):
+        return critic.apply({"params": params}, data["image"], masks[..., None], False)
+
+    def of_network(params):
+        said = judge(state.critic.params, maps.signs(predicted(params)))
+        error = {"iou_squared": 1 - said, "module": said, "truth": jax.nn.softplus(-said)}[quality].mean()
+        return error + weight * supervised.LOSSES[c.train.loss](maps.class_logits(predicted(params)), labels, None, None)
+
+    def of_critic(params):
+        own = jax.lax.stop_gradient(maps.signs(predicted(state.network.params)))
+        masks = [own, truth, damage(damage_key, truth, own)]
+        said = jnp.concatenate([judge(params, one) for one in masks])
+        if quality == "truth":
+            real = jnp.repeat(jnp.array([0.0, 1.0, 0.0]), 4)
+            return -(real * jax.nn.log_sigmoid(said) + (1 - real) * jax.nn.log_sigmoid(-said)).mean()
+        return jnp.mean((said - jnp.concatenate([losses.QUALITIES[quality](one, truth) for one in masks])) ** 2)
+
+    after, scalars = jax.jit(task.train_step)(state, {}, data, key)
+    assert float(scalars["critic/loss"]) == pytest.approx(float(of_critic(state.critic.params)), rel=1e-4)
+    for loss, was, now in ((of_network, state.network, after.network), (of_critic, state.critic, after.critic)):
+        gradient = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(jax.grad(loss)(was.params))])
+        sure = np.abs(gradient) > 1e-4 * np.abs(gradient).max()  # Adam's first step is minus the gradient's sign
+        moved = direction(was.params, now.params)
+        assert sure.mean() > 0.2 and np.mean(np.sign(moved[sure]) == -np.sign(gradient[sure])) > 0.99
+
+
+def test_the_critic_alone_moves_while_it_warms_up():
+    c = config(critic_warmup=2)
+    task = metric_critic.make_task(c)
+    step, state = jax.jit(task.train_step), task.init(jax.random.key(0), None)
+    for number in range(3):
+        after, _ = step(state, {}, batch(), jax.random.key(number))
+        assert np.abs(direction(state.critic.params, after.critic.params)).max() > 0
+        assert bool(np.abs(direction(state.network.params, after.network.params)).max() > 0) == (number == 2)
+        state = after
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("train.quality", "dice", "config.train.quality='dice': choose module, squaring, percent, iou, iou_squared, truth"),
+        ("model.critic_width", 0, "config.model.critic_width=0: 1 to 256"),
+        ("train.supervised_weight", -1.0, "config.train.supervised_weight=-1.0"),
+        ("train.loss", "focal", "config.train.loss='focal'"),
+        ("eval.num_audited_steps", 0, "config.eval.num_audited_steps=0"),
+    ],
+)
+def test_a_field_that_cannot_be_is_named(field, value, reason):
+    c = config()
+    section, name = field.split(".")
+    c[section][name] = value
+    with pytest.raises(ConfigError, match=reason):
+        metric_critic.make_task(c)
