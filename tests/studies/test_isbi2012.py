@@ -1,0 +1,56 @@
+"""The tables: published rows, means over finished folds, differences; and the whole study in small."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from configs import isbi2012_table
+from studies import isbi2012
+from training.signals import Stop
+
+
+def finished(folder, state="finished", **scalars):
+    folder.mkdir(parents=True)
+    (folder / "status.json").write_text(json.dumps({"state": state}))
+    rows = [{"by": "network", "iou": 0.5}, {"by": "everything foreground", **dict.fromkeys(isbi2012.SCORES, 0.75)}]
+    (folder / "evaluation.json").write_text(json.dumps({"scalars": scalars, "tables": {"5 held-out scans, means": rows}}))
+
+
+def test_folds_are_averaged_and_unfinished_stages_left_out(tmp_path):
+    config = isbi2012_table.get_config("cpu")
+    assert len(config.order) == 13 and {config.stages[name].data.fold for name in config.order} == {"1/4", "2/4", "3/4", "4/4"}
+    finished(tmp_path / "unet_fold4", **{"segmentation/iou": 0.8, "segmentation/train_iou": 0.9})
+    finished(tmp_path / "unet_fold2", **{"segmentation/iou": 0.6, "segmentation/train_iou": 0.9})
+    finished(tmp_path / "unet_fold1", "interrupted", **{"segmentation/iou": 0.0})
+    finished(tmp_path / "module_fold4", **{"segmentation/iou": 0.7, "critic/cosine": 0.25})
+    tables = isbi2012.gather(config, tmp_path)
+    rows = {row["by"]: row for row in tables["scores"]}
+    assert rows["U-Net alone, held out"]["folds"] == 2 and rows["U-Net alone, held out"]["iou"] == pytest.approx(0.7)
+    assert rows["U-Net alone, held out minus train"]["iou"] == pytest.approx(-0.2) and math.isnan(rows["U-Net alone, train"]["v_rand"])
+    assert rows["everything a cell, held out"]["module"] == 0.75 and rows["U-Net in GAN, test (published)"]["iou"] == 0.89
+    assert [row["by"] for row in tables["audit"]] == ["module"] and tables["audit"][0]["cosine"] == 0.25
+    lines = isbi2012.text(tables).splitlines()
+    assert "| U-Net alone, held out | 2 | - | - | - | 0.7 | - | - | - |" in lines
+
+
+def test_source_masks_and_steps_are_said_once_for_all_stages():
+    config = isbi2012_table.get_config("cpu").unlock()
+    config.source, config.masks, config.num_steps = "folder:a", "b", 50
+    stages = [config.stages[name].copy_and_resolve_references() for name in config.order]
+    assert {(one.data.source, one.data.masks, one.train.num_steps) for one in stages} == {("folder:a", "b", 50)}
+    assert [one.train.quality for one in stages[-5:]] == list(isbi2012_table.OTHERS)
+
+
+def test_the_study_in_small(tmp_path):
+    config = isbi2012_table.get_config("tiny").unlock()
+    config.order = ("unet_fold4", "iou_squared_fold4")
+    for name in config.order:
+        config.stages[name].eval.update({"num_images": 4, "num_train_scans": 1})
+    config.stages.iou_squared_fold4.eval.num_audited_steps = 2
+    isbi2012.run(config.lock(), tmp_path, Stop())
+    tables = json.loads((tmp_path / "table.json").read_text())
+    assert [row["by"] for row in tables["scores"]][4:6] == ["U-Net alone, train", "U-Net alone, held out"]
+    assert all(np.isfinite(row["iou"]) for row in tables["scores"]) and 0 <= tables["audit"][0]["steps_better"] <= 1
+    assert (tmp_path / "table.md").read_text().startswith("| by | folds | module |")
