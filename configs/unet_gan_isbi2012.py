@@ -26,4 +26,9 @@ def get_config(preset: str = ""):
     c.eval.update({"num_images": 64, "num_audited_steps": 20})
     if preset == "cpu":
         c.model.critic_width = 8
+        c.train.critic_warmup = 20
+    if preset == "tiny":
+        c.model.update({"critic_width": 4, "critic_depth": 2, "critic_strided": 2, "critic_hidden": 8})
+        c.train.critic_warmup = 2
+        c.eval.num_audited_steps = 2
     return unet.finished(c, preset)
