@@ -22,11 +22,11 @@ def make_audit(config, network, critic, train_step):
     quality over the U-Net's own predictions, over those within 5 points of quality of each other (the fullest such window), and over
     damaged masks; the mean cosine between the gradients of said and true quality with respect to the predicted mask (not for "truth",
     whose masks' quality is judged by IoU). And of `config.eval.num_audited_steps` single steps from this state, on crops of training
-    scans, the share after which the true quality of these crops is better.
+    scans, the share after which the true quality of these crops, segmented as in the step, is better.
     """
     quality = config.train.quality
     name = "iou" if quality == "truth" else quality
-    of, sign = losses.QUALITIES[name], -1.0 if losses.BEST[name] == 0 else 1.0
+    of, stepped = losses.QUALITIES[name], make_stepped(config, network, train_step, name)
 
     def segment(params, stats, image):
         return maps.signs(network.apply({"params": params, "batch_stats": stats}, image, False))
@@ -43,14 +43,6 @@ def make_audit(config, network, critic, train_step):
         slope = jax.grad(lambda masks: judge(state.critic.params, image, masks).sum())(predicted)
         true_slope = jax.grad(lambda masks: of(masks, truth).sum())(predicted)
         return *said, of(predicted, truth), of(damaged, truth), _cosine(slope, true_slope)
-
-    @jax.jit
-    def stepped(state, frozen, batch, key):
-        image, labels, _ = supervised.moved(jax.random.split(key, 3)[0], batch, config.train.augment)
-        truth = losses.to_signs(labels)
-        after, _ = train_step(state, frozen, batch, key)
-        both = [sign * of(segment(one.network.params, one.network.stats, image), truth).mean() for one in (state, after)]
-        return both[1] > both[0]
 
     def look(state, data, key):
         found = _gathered(judged, state, supervised.inference(state), data, key)
@@ -71,6 +63,26 @@ def make_audit(config, network, critic, train_step):
         return scalars, rows, f"{len(true)} crops, {len(better)} single steps, true quality {name}"
 
     return look
+
+
+def make_stepped(config, network, train_step, name: str):
+    """Returns stepped(state, frozen, batch, key): whether one step betters the quality `name` of its batch, segmented as in the step."""
+    sign = -1.0 if losses.BEST[name] == 0 else 1.0
+
+    @jax.jit
+    def stepped(state, frozen, batch, key):
+        augment_key, dropout_key, _ = jax.random.split(key, 3)  # the step's own
+        image, labels, _ = supervised.moved(augment_key, batch, config.train.augment)
+        after, _ = train_step(state, frozen, batch, key)
+
+        def reached(net):
+            variables = {"params": net.params, "batch_stats": net.stats}
+            out, _ = network.apply(variables, image, True, rngs={"dropout": dropout_key}, mutable=["batch_stats"])
+            return sign * losses.QUALITIES[name](maps.signs(out), losses.to_signs(labels)).mean()
+
+        return reached(after.network) > reached(state.network)
+
+    return stepped
 
 
 def _gathered(judged, state, chosen, data, key) -> list[np.ndarray]:
