@@ -129,7 +129,7 @@ def in_ladder(
         return in_tiles(network, image, tile=side, halo=halo, multiple=multiple, scale=scale)
     wide, window = bucketed(image, halo, step, multiple)
     inner = tuple(slice(one.start * scale, one.stop * scale) for one in window)
-    return np.asarray(network(wide[None]))[0][inner]
+    return in_tiles(network, wide, tile=tile, halo=halo, multiple=multiple, scale=scale)[inner]  # its other side may be long
 
 
 def least_rung(halo: int, step: int) -> int:

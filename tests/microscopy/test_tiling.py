@@ -194,3 +194,9 @@ def test_a_ladder_of_tiles_equals_the_whole_above_its_least_rung_with_few_shapes
     )
     small = tiling.in_ladder(network, image(9, 11), tile=64, halo=5, step=8, multiple=2)
     assert small.shape[:2] == (9, 11)
+    shapes.clear()
+    long = image(9, 500)
+    found = tiling.in_ladder(network, long, tile=64, halo=5, step=8, multiple=2)
+    wide, window = tiling.bucketed(long, 5, 8, 2)
+    np.testing.assert_allclose(found, np.asarray(pooled(wide[None]))[0][window], atol=1e-5)
+    assert max(shape[2] for shape in shapes) == 64  # never whole
