@@ -8,6 +8,7 @@ import numpy as np
 from metrics import overlap
 from microscopy.preparation import Prepared
 from microscopy.scan import Scan
+from microscopy.thresholds import otsu_mask
 from segmentation import instances, judged_figure, networks
 from segmentation.whole import make_whole
 from training.task import Evaluation, Score
@@ -107,13 +108,19 @@ def mean_diameter(objects: np.ndarray) -> float:
 
 
 def baselines(scans: list[Scan], prepared: Prepared, settings) -> dict[str, list[dict[str, float]]]:
-    """Returns rows of what needs no network: everything foreground, and Otsu's threshold (with a watershed for objects)."""
+    """Returns rows of what needs no network: everything foreground, and Otsu's threshold.
+
+    Foreground is what is above it; of objects the side that covers less, cut apart by a watershed.
+    """
     everything = [scores(np.ones(scan.mask.shape), scan, settings) for scan in scans]
     return {"everything foreground": everything, "Otsu's threshold": [_by_threshold(scan, prepared, settings) for scan in scans]}
 
 
 def _by_threshold(scan: Scan, prepared: Prepared, settings) -> dict[str, float]:
-    objects = instances.otsu_watershed(unit_image(scan, prepared).mean(-1), min_area=settings.min_area)
+    image = unit_image(scan, prepared).mean(-1)
+    if not settings.objects:
+        return scores(otsu_mask(image).astype(np.float64), scan, settings)
+    objects = instances.otsu_watershed(image, min_area=settings.min_area)
     return scores((objects > 0).astype(np.float64), scan, settings, objects)
 
 
