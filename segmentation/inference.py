@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import cv2
 import jax
 import numpy as np
 
@@ -16,6 +15,7 @@ from microscopy.normalisation import ValueMap
 from microscopy.scan import DataError, Scan
 from segmentation import networks
 from segmentation.instances import MIN_AREA, THRESHOLD
+from segmentation.whole import sized
 from training.errors import ConfigError
 
 STEP = 32
@@ -130,7 +130,7 @@ def segment(network: Network, scan: Scan, *, tile: int = 0, ladder: bool = False
     found = in_tiles(network, image if image.ndim == 3 else image[..., None], tile or automatic_tile(network), ladder)
     if not np.isfinite(found).all():
         raise DataError(f"{scan.file or scan.id}: became NaN or infinite in the network; look at the weights")
-    found = _resized(found, own.pixels.shape[:2])
+    found = np.clip(sized(found, own.pixels.shape[:2]), 0.0, 1.0)
     if found.shape == (height, width):
         return Segmented(found, own, window)
     probability = np.zeros((height, width), np.float32)
@@ -195,12 +195,3 @@ def _at_the_runs_scale(scan: Scan, network: Network) -> Scan:
         return resampling.resampled(scan, nm, factor)
     factor = scale_factors(scan.nm_per_pixel, network)
     return resampling.resampled(scan, math.nan, factor) if factor else scan
-
-
-def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns an image (h, w) in [0, 1] with `size` pixels: area averages along an axis that shrinks, linear along one that grows."""
-    if image.shape == size:
-        return image
-    least = tuple(min(sides) for sides in zip(image.shape, size, strict=True))
-    smaller = cv2.resize(image, least[::-1], interpolation=cv2.INTER_AREA)
-    return np.clip(cv2.resize(smaller, size[::-1], interpolation=cv2.INTER_LINEAR), 0.0, 1.0)

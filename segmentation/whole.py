@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 
 from microscopy import tiling
@@ -14,22 +15,36 @@ TILE = 2048
 """Longer sides are cut into tiles of this many pixels, and the halo the network needs."""
 
 
-def make_whole(model: networks.UNet, probability: Callable) -> Callable[[np.ndarray], np.ndarray]:
+def make_whole(model: networks.UNet, probability: Callable, pitch: float = 1.0) -> Callable[[np.ndarray], np.ndarray]:
     """Returns whole(image): image (h, w, c) in [-1, 1] to the probability of foreground, float32 (h, w).
 
-    `probability` takes (1, h', w', c) and gives (1, h', w'). Tiles equal the whole to rounding, but with group norm, which sees all of an
-    image: that network takes every image whole.
+    `probability` takes (1, h', w', c) and gives (1, h', w'); its pixels are `pitch` pixels of the image wide.
+    Tiles equal the whole to rounding, but with group norm, which sees all of an image: that network takes every image whole.
     """
     multiple = math.lcm(STEP, *networks.multiple(model))
 
     def network(tiles):
         return np.asarray(probability(tiles))[..., None]
 
-    def whole(image):
+    def at_the_networks_pixels(image):
         if model.norm == "group":
             wide = tiling.padded(image, multiple)
             return np.asarray(probability(wide[None]))[0, : image.shape[0], : image.shape[1]]
         halo = max(networks.receptive_radius(model))
         return tiling.in_tiles(network, image, tile=-(-TILE // multiple) * multiple, halo=halo, multiple=multiple)[..., 0]
 
+    def whole(image):
+        size = image.shape[:2]
+        small = sized(image, tuple(max(1, round(side / pitch)) for side in size))
+        return np.clip(sized(at_the_networks_pixels(small.reshape(*small.shape[:2], -1)), size), 0.0, 1.0)
+
     return whole
+
+
+def sized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns float32 (h, w) or (h, w, c) with `size` pixels: area averages along an axis that shrinks, linear along one that grows."""
+    if image.shape[:2] == size:
+        return image
+    least = tuple(min(sides) for sides in zip(image.shape, size, strict=False))
+    smaller = cv2.resize(image, least[::-1], interpolation=cv2.INTER_AREA)
+    return cv2.resize(smaller, size[::-1], interpolation=cv2.INTER_LINEAR)

@@ -39,7 +39,7 @@ def test_both_networks_go_down_their_own_losses(quality, weight):
         return network.apply({"params": params}, data["image"], False)
 
     def judge(params, masks):
-        return critic.apply({"params": params}, data["image"], masks[..., None], False)
+        return critic.apply({"params": params}, data["image"], masks[..., None], False)[0]
 
     def of_network(params):
         said = judge(state.critic.params, maps.signs(predicted(params)))
@@ -64,6 +64,24 @@ def test_both_networks_go_down_their_own_losses(quality, weight):
         assert sure.mean() > 0.2 and np.mean(np.sign(moved[sure]) == -np.sign(gradient[sure])) > 0.99
 
 
+def test_windows_teach_the_critic_and_lead_the_network_by_their_weight():
+    data, key = batch(), jax.random.key(7)
+    truth = losses.to_signs(data["mask"])
+    c = config(quality="module", window_weight=0.5)
+    task, network, critic = metric_critic.make_task(c), metric_critic.make_network(c), metric_critic.make_critic(c)
+    state = task.init(jax.random.key(0), None)
+    own = maps.signs(network.apply({"params": state.network.params}, data["image"], False))
+    masks = jnp.concatenate([own, truth, damage(jax.random.split(key, 3)[2], truth, own)])
+    image, truths = jnp.concatenate([data["image"]] * 3), jnp.concatenate([truth] * 3)
+    said, windows = critic.apply({"params": state.critic.params}, image, masks[..., None], False)
+    wanted = np.abs(masks - truths)
+    per_window = np.array(wanted).reshape(12, 8, 4, 8, 4).mean((2, 4))
+    expected = np.mean((said - wanted.mean((1, 2))) ** 2) + 0.5 * np.mean((windows - per_window) ** 2)
+    _, scalars = jax.jit(task.train_step)(state, {}, data, key)
+    assert float(scalars["critic/loss"]) == pytest.approx(float(expected), rel=1e-4)
+    assert float(scalars["network/predicted_error"]) == pytest.approx(float(said[:4].mean() + 0.5 * windows[:4].mean()), rel=1e-4)
+
+
 def test_the_critic_alone_moves_while_it_warms_up():
     c = config(critic_warmup=2)
     task = metric_critic.make_task(c)
@@ -81,12 +99,14 @@ def test_the_critic_alone_moves_while_it_warms_up():
         ("train.quality", "dice", "config.train.quality='dice': choose module, squaring, percent, iou, iou_squared, truth"),
         ("model.critic_width", 0, "config.model.critic_width=0: 1 to 256"),
         ("train.supervised_weight", -1.0, "config.train.supervised_weight=-1.0"),
+        ("train.window_weight", -1.0, "config.train.window_weight=-1.0"),
+        ("model.critic_strided", 6, "config.data.height=32, width=32: multiples of 64, the critic's windows"),
         ("train.loss", "focal", "config.train.loss='focal'"),
         ("eval.num_audited_steps", 0, "config.eval.num_audited_steps=0"),
     ],
 )
 def test_a_field_that_cannot_be_is_named(field, value, reason):
-    c = config()
+    c = config(window_weight=1.0)
     section, name = field.split(".")
     c[section][name] = value
     with pytest.raises(ConfigError, match=reason):
