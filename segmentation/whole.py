@@ -10,7 +10,8 @@ from microscopy import tiling
 from segmentation import networks
 
 STEP = 64
-"""Sizes are continued by reflection to multiples of it, so that scans of many sizes share a compiled program."""
+"""Sizes are continued by reflection to multiples of it, so that scans of many sizes share a compiled program; when predicting too, because
+the network's own border shows in what it says."""
 TILE = 2048
 """Longer sides are cut into tiles of this many pixels, and the halo the network needs."""
 
@@ -34,11 +35,15 @@ def make_whole(model: networks.UNet, probability: Callable, pitch: float = 1.0) 
         return tiling.in_tiles(network, image, tile=-(-TILE // multiple) * multiple, halo=halo, multiple=multiple)[..., 0]
 
     def whole(image):
-        size = image.shape[:2]
-        small = sized(image, tuple(max(1, round(side / pitch)) for side in size))
-        return np.clip(sized(at_the_networks_pixels(small.reshape(*small.shape[:2], -1)), size), 0.0, 1.0)
+        return np.clip(sized(at_the_networks_pixels(reduced(image, pitch)), image.shape[:2]), 0.0, 1.0)
 
     return whole
+
+
+def reduced(image: np.ndarray, pitch: float) -> np.ndarray:
+    """Returns an image (h, w, c) with pixels `pitch` times as wide, float32 (h', w', c); see `sized`."""
+    small = sized(image, tuple(max(1, round(side / pitch)) for side in image.shape[:2]))
+    return small.reshape(*small.shape[:2], -1)
 
 
 def sized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
