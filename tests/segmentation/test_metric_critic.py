@@ -1,12 +1,17 @@
 """The step of both networks against the gradients of the losses written out, the warm-up, and the fields that cannot be."""
 
+import json
+
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import main
 from configs import unet_gan_isbi2012
-from segmentation import losses, maps, metric_critic, supervised
+from microscopy.formats import read_image
+from segmentation import exported, losses, maps, metric_critic, supervised
 from segmentation.damage import damage
 from training.errors import ConfigError
 
@@ -111,3 +116,29 @@ def test_a_field_that_cannot_be_is_named(field, value, reason):
     c[section][name] = value
     with pytest.raises(ConfigError, match=reason):
         metric_critic.make_task(c)
+
+
+def test_a_run_of_it_predicts_and_its_export_says_the_same(scans, tmp_path):
+    run, file, image = tmp_path / "run", tmp_path / "m.safetensors", read_image(scans / "scan0.png", max_pixels=10**4)
+    (tmp_path / "masks").mkdir()
+    for scan in scans.iterdir():
+        cv2.imwrite(str(tmp_path / "masks" / scan.name), np.where(read_image(scan, max_pixels=10**4) > 150, np.uint8(255), np.uint8(0)))
+    steps = [f"--config.train.{name}=4" for name in ("num_steps", "eval_every", "preview_every", "save_every")]
+    words = [
+        *steps,
+        "--config.eval.num_audited_steps=1",
+        f"--config.data.source=folder:{scans}",
+        f"--config.data.masks={tmp_path / 'masks'}",
+    ]
+    assert main.run(["main.py", "--config=configs/unet_gan_isbi2012.py:tiny", *words, f"--workdir={run}"]) == 0
+    assert main.run(["main.py", "--mode=export", f"--workdir={run}", f"--output={file}"]) == 0
+    for name, source in (("of_run", f"--workdir={run}"), ("of_file", f"--weights={file}")):
+        assert main.run(["main.py", "--mode=predict", source, f"--input={scans / 'scan0.png'}", f"--output={tmp_path / name}"]) == 0
+    found = {name: (tmp_path / name / "scan0_probability.tiff").read_bytes() for name in ("of_run", "of_file")}
+    assert found["of_run"] == found["of_file"]
+    probability = read_image(tmp_path / "of_file" / "scan0_probability.tiff", max_pixels=10**4)
+    np.testing.assert_array_equal(exported.load_predictor(file)(image), probability)
+    mask = read_image(tmp_path / "of_run" / "scan0_mask.png", max_pixels=10**4)
+    assert probability.shape == image.shape and probability.std() > 0
+    np.testing.assert_array_equal(mask, np.where(probability > 0.5, 255, 0))
+    assert json.loads((tmp_path / "of_run" / "prediction.json").read_text())["step"] == 4
