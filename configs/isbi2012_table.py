@@ -4,9 +4,10 @@
     python main.py --config=configs/isbi2012_table.py:cpu $SOURCE --workdir=runs/isbi
 
 A run over stages, each a training in a folder of the workdir: four folds of neighbouring slices for the U-Net alone and for iou_squared,
-the fourth fold for the other quality functions. WORKDIR/table.md and table.json hold both tables, on training and held-out slices,
+the fourth fold for the other quality functions. The critics also learn the qualities of windows (`window_weight`). WORKDIR/table.md and table.json hold both tables, on training and held-out slices,
 published against ours; the same command again goes on, and writes them anew from the stages that are finished. Other fields by
---config.stages.NAME.FIELD=VALUE, for all stages --config.num_steps=N.
+--config.stages.NAME.FIELD=VALUE, for all stages --config.num_steps=N (U-Net alone), gan_steps=N and window_weight=X (in a GAN; 0 is as
+published).
 
 Published: see unet_isbi2012.py and unet_gan_isbi2012.py. Ours: the folds; the published figures are of one split into 30 and 30 slices.
 
@@ -26,9 +27,9 @@ def get_config(preset: str = "") -> ml_collections.ConfigDict:
     alone, both = unet_isbi2012.get_config(preset), unet_gan_isbi2012.get_config(preset)
     c = ml_collections.ConfigDict({"name": "configs/isbi2012_table.py", "task": "studies.isbi2012"})
     c.source, c.masks = "folder:isbi/image", "isbi/label"
-    c.num_steps = alone.train.num_steps
-    names = [(kind, fold) for kind in ("unet", "iou_squared") for fold in range(FOLDS, 0, -1)]
-    names += [(quality, FOLDS) for quality in OTHERS]
+    c.num_steps, c.gan_steps, c.window_weight = alone.train.num_steps, both.train.num_steps, 2.0
+    names = [(kind, FOLDS) for kind in ("unet", "iou_squared", *OTHERS)]
+    names += [(kind, fold) for fold in range(FOLDS - 1, 0, -1) for kind in ("unet", "iou_squared")]
     if preset == "tiny":
         c.source, c.masks = "simulated", ""
     c.order = tuple(f"{kind}_fold{fold}" for kind, fold in names)
@@ -36,8 +37,9 @@ def get_config(preset: str = "") -> ml_collections.ConfigDict:
     for name, (kind, fold) in zip(c.order, names, strict=True):
         stage = (alone if kind == "unet" else both).copy_and_resolve_references().unlock()
         stage.data.fold = f"{fold}/{FOLDS}"
+        stage.data.source, stage.data.masks = c.get_ref("source"), c.get_ref("masks")
+        stage.train.num_steps = c.get_ref("num_steps" if kind == "unet" else "gan_steps")
         if kind != "unet":
-            stage.train.quality = kind
+            stage.train.quality, stage.train.window_weight = kind, c.get_ref("window_weight")
         c.stages[name] = stage
-        stage.data.source, stage.data.masks, stage.train.num_steps = c.get_ref("source"), c.get_ref("masks"), c.get_ref("num_steps")
     return c.lock()

@@ -37,10 +37,13 @@ def test_folds_are_averaged_and_unfinished_stages_left_out(tmp_path):
 
 def test_source_masks_and_steps_are_said_once_for_all_stages():
     config = isbi2012_table.get_config("cpu").unlock()
-    config.source, config.masks, config.num_steps = "folder:a", "b", 50
-    stages = [config.stages[name].copy_and_resolve_references() for name in config.order]
-    assert {(one.data.source, one.data.masks, one.train.num_steps) for one in stages} == {("folder:a", "b", 50)}
-    assert [one.train.quality for one in stages[-5:]] == list(isbi2012_table.OTHERS)
+    config.source, config.masks, config.num_steps, config.gan_steps, config.window_weight = "folder:a", "b", 50, 60, 0.5
+    stages = {name: config.stages[name].copy_and_resolve_references() for name in config.order}
+    assert {(one.data.source, one.data.masks) for one in stages.values()} == {("folder:a", "b")}
+    for name, one in stages.items():
+        kind, _, fold = name.rpartition("_fold")
+        assert one.data.fold == f"{fold}/4" and one.train.num_steps == (50 if kind == "unet" else 60)
+        assert kind == "unet" or (one.train.quality, one.train.window_weight) == (kind, 0.5)
 
 
 def test_the_study_in_small(tmp_path):
