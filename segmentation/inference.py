@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from microscopy import preparation, resampling, tiling
@@ -16,7 +17,6 @@ from microscopy.normalisation import ValueMap
 from microscopy.scan import DataError, Scan
 from segmentation import networks
 from segmentation.instances import MIN_AREA, THRESHOLD
-from training.errors import ConfigError
 
 STEP = 32
 """Pixels between two sizes of the ladder of tiles (`tiling.in_ladder`)."""
@@ -33,7 +33,7 @@ class Network:
     `probability` takes images (n, h, w, channels), float32 in [-1, 1], to float32 (n, h, w) in [0, 1]. `data` is the run's `config.data`,
     `value_map` its map to [-1, 1]. `halo` is the receptive radius in pixels, None where the whole image is seen; `multiple` what sizes
     are continued to multiples of, `num_maps` the maps held at the image's own size. A pixel above `threshold` is foreground, instances
-    under `min_area` pixels are left out.
+    under `min_area` pixels are left out. With `stacks` images (n, h, w, d) are stacks of any number of planes, as are probabilities.
     """
 
     probability: Callable
@@ -44,6 +44,7 @@ class Network:
     num_maps: int
     threshold: float = THRESHOLD
     min_area: int = MIN_AREA
+    stacks: bool = False
 
     @property
     def step(self) -> int:
@@ -52,7 +53,7 @@ class Network:
 
 
 class Segmented(NamedTuple):
-    """`probability` float32 (h, w) of the whole scan; `scan` the part inside the run's margins (`window`), in its channels, levelled."""
+    """`probability` float32 (h, w) of the whole scan, (h, w, d) of a stack; `scan` what the run's margins leave (`window`), levelled."""
 
     probability: np.ndarray
     scan: Scan
@@ -62,14 +63,23 @@ class Segmented(NamedTuple):
 def network_of(
     model: networks.UNet, probability: Callable, data, value_map: ValueMap, *, threshold: float = THRESHOLD, min_area: int = MIN_AREA
 ) -> Network:
-    """Returns the Network of a `UNet` of images and `probability(images)`, its function with the parameters in it.
+    """Returns the Network of a `UNet` and `probability(images)`, its function with the parameters in it.
 
-    ConfigError for a U-Net of stacks.
+    That of a U-Net of stacks takes (n, d, h, w, 1) and gives (n, d, h, w). All planes of a tile of theirs are in the network at a time.
     """
-    if len(model.pool) != 2:
-        raise ConfigError(f"--mode=predict takes networks of images; this one is of stacks (pool {tuple(model.pool)}).")
-    halo = None if model.norm == "group" else max(networks.receptive_radius(model))
-    return Network(probability, data, value_map, halo, max(networks.multiple(model)), model.base_width, threshold, min_area)
+    stacks = len(model.pool) == 3
+    halo = None if model.norm == "group" else max(networks.receptive_radius(model)[-2:])
+    probability = planes_last(probability) if stacks else probability
+    return Network(probability, data, value_map, halo, max(networks.multiple(model)[-2:]), model.base_width, threshold, min_area, stacks)
+
+
+def planes_last(probability: Callable) -> Callable:
+    """Returns a function of stacks (n, h, w, d) to (n, h, w, d) from one of stacks (n, d, h, w, 1) to (n, d, h, w)."""
+
+    def applied(images):
+        return jnp.moveaxis(probability(jnp.moveaxis(images, -1, 1)[..., None]), 1, -1)
+
+    return applied
 
 
 class Timed:
@@ -105,9 +115,12 @@ class Timed:
         return found
 
 
-def automatic_tile(network: Network) -> int:
-    """Returns the side of a tile in pixels, a multiple of the ladder's step: what `BUDGET` bytes hold, but no less than two rungs."""
-    side = (BUDGET / (4 * COPIES * network.num_maps)) ** 0.5
+def automatic_tile(network: Network, planes: int = 1) -> int:
+    """Returns the side of a tile in pixels, a multiple of the ladder's step: what `BUDGET` bytes hold, but no less than two rungs.
+
+    `planes` are those of a stack, all of which a tile has.
+    """
+    side = (BUDGET / (4 * COPIES * network.num_maps * planes)) ** 0.5
     least = tiling.least_rung(network.halo or 0, network.step)
     return max(int(side) // network.step * network.step, least)
 
@@ -127,13 +140,14 @@ def segment(network: Network, scan: Scan, *, tile: int = 0, ladder: bool = False
     own, _ = preparation.levelled(dataclasses.replace(scan, pixels=np.ascontiguousarray(scan.pixels[window])), network.data)
     _check_values(own, network.value_map)
     image = _to_unit(_at_the_runs_scale(own, network).pixels, network.value_map)
-    found = in_tiles(network, image if image.ndim == 3 else image[..., None], tile or automatic_tile(network), ladder)
+    planes = image.shape[2] if network.stacks else 1
+    found = in_tiles(network, image if image.ndim == 3 else image[..., None], tile or automatic_tile(network, planes), ladder)
     if not np.isfinite(found).all():
         raise DataError(f"{scan.file or scan.id}: became NaN or infinite in the network; look at the weights")
     found = _resized(found, own.pixels.shape[:2])
-    if found.shape == (height, width):
+    if found.shape[:2] == (height, width):
         return Segmented(found, own, window)
-    probability = np.zeros((height, width), np.float32)
+    probability = np.zeros((height, width, *found.shape[2:]), np.float32)
     probability[window] = found
     return Segmented(probability, own, window)
 
@@ -198,9 +212,14 @@ def _at_the_runs_scale(scan: Scan, network: Network) -> Scan:
 
 
 def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns an image (h, w) in [0, 1] with `size` pixels: area averages along an axis that shrinks, linear along one that grows."""
-    if image.shape == size:
+    """Returns an image (h, w) in [0, 1] with `size` pixels: area averages along an axis that shrinks, linear along one that grows.
+
+    Of a stack (h, w, d) each plane.
+    """
+    if image.shape[:2] == size:
         return image
+    if image.ndim == 3:
+        return np.stack([_resized(np.ascontiguousarray(image[..., plane]), size) for plane in range(image.shape[2])], axis=-1)
     least = tuple(min(sides) for sides in zip(image.shape, size, strict=True))
     smaller = cv2.resize(image, least[::-1], interpolation=cv2.INTER_AREA)
     return np.clip(cv2.resize(smaller, size[::-1], interpolation=cv2.INTER_LINEAR), 0.0, 1.0)

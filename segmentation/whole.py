@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from microscopy import tiling
-from segmentation import networks
+from segmentation import inference, networks
 
 STEP = 64
 """Sizes are continued by reflection to multiples of it, so that scans of many sizes share a compiled program."""
@@ -18,8 +18,12 @@ def make_whole(model: networks.UNet, probability: Callable) -> Callable[[np.ndar
     """Returns whole(image): image (h, w, c) in [-1, 1] to the probability of foreground, float32 (h, w).
 
     `probability` takes (1, h', w', c) and gives (1, h', w'). Tiles equal the whole to rounding, but with group norm, which sees all of an
-    image: that network takes every image whole.
+    image: that network takes every image whole. Of a U-Net of stacks `probability` takes (1, d, h', w', 1) and gives (1, d, h', w');
+    image and result are (h, w, d) and tiles have all planes, as many pixels as `inference.automatic_tile` says.
     """
+    if len(model.pool) == 3:
+        stacks = inference.network_of(model, probability, None, None)
+        return lambda image: inference.in_tiles(stacks, image, inference.automatic_tile(stacks, image.shape[-1]))
     multiple = math.lcm(STEP, *networks.multiple(model))
 
     def network(tiles):
