@@ -12,7 +12,7 @@ slice by slice, without a look at the planes above and below: what the third dim
 Published: a 3D U-Net is named as the next step, without settings or results. Ours: everything; see configs/unet.py. Kernels of
 3 x 3 x 3, poolings of 1 x 2 x 2, for 8 planes are few and further apart than pixels.
 
-Presets: `:tiny` seconds, for tests; `:cpu` minutes on a laptop, 8 maps at the first level, crops of 96 px.
+Presets: `:tiny` seconds, for tests; `:cpu` minutes on a laptop, 8 maps at the first level, crops of 112 px.
 """
 
 from configs import unet
@@ -41,7 +41,7 @@ def full(c) -> None:
 
 def cpu(c) -> None:
     """Minutes on two cores."""
-    c.data.update({"num_simulated": 12, "height": 96, "width": 96, "crop": 96})
+    c.data.update({"num_simulated": 12, "height": 112, "width": 112, "crop": 112})
     c.model.base_width = 8
     c.train.update({"batch_size": 2, "num_steps": 600, "preview_every": 200, "save_every": 100, "eval_every": 200, "log_every": 10})
     c.eval.update({"num_images": 4, "num_scans": 2})

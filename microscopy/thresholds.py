@@ -35,7 +35,7 @@ def stack_otsu(stack: np.ndarray, smoothing: float = 1.0) -> np.ndarray:
     smooth = np.stack([scipy.ndimage.gaussian_filter(height_map(plane), smoothing) for plane in np.moveaxis(stack, -1, 0)], axis=-1)
     if np.ptp(stack) == 0:
         return np.zeros(stack.shape, bool)
-    mask = smooth > skimage.filters.threshold_otsu(smooth)
+    mask = smooth > skimage.filters.threshold_otsu(smooth.ravel())
     return ~mask if 2 * np.count_nonzero(mask) > mask.size else mask
 
 

@@ -143,7 +143,11 @@ def make_task(config) -> Task:
         return shown(functools.partial(probability, *inference(state)), batch)
 
     step = make_train_step(config, network, optimizer)
-    return Task(frozen={}, init=init, train_step=step, settle=lambda state: state, evaluate=evaluate, preview=preview)
+    notes, planes = (), fields.num_planes(config.data)
+    if planes:
+        by, of = (" x ".join(map(str, sides)) for sides in (network.kernel, network.pool))
+        notes = (f"Stacks of {planes} planes; kernels of {by}, poolings of {of} (planes first).",)
+    return Task(frozen={}, init=init, train_step=step, settle=lambda state: state, evaluate=evaluate, preview=preview, notes=notes)
 
 
 def predict(config, workdir, request) -> None:

@@ -19,11 +19,11 @@ def make_whole(model: networks.UNet, probability: Callable) -> Callable[[np.ndar
 
     `probability` takes (1, h', w', c) and gives (1, h', w'). Tiles equal the whole to rounding, but with group norm, which sees all of an
     image: that network takes every image whole. Of a U-Net of stacks `probability` takes (1, d, h', w', 1) and gives (1, d, h', w');
-    image and result are (h, w, d) and tiles have all planes, as many pixels as `inference.automatic_tile` says.
+    image and result are (h, w, d) and tiles have all planes, as many pixels as `inference.stack_tile` says.
     """
     if len(model.pool) == 3:
         stacks = inference.network_of(model, probability, None, None)
-        return lambda image: inference.in_tiles(stacks, image, inference.automatic_tile(stacks, image.shape[-1]))
+        return lambda image: inference.in_tiles(stacks, image, inference.stack_tile(stacks, image.shape))
     multiple = math.lcm(STEP, *networks.multiple(model))
 
     def network(tiles):
