@@ -105,5 +105,6 @@ def test_a_stack_has_one_threshold_for_all_planes_and_the_rarer_side():
     image = np.where(truth, 40.0, 200.0) + np.random.default_rng(0).normal(0, 5, truth.shape)
     mask = thresholds.stack_otsu(image, smoothing=0.5)
     assert (mask & truth).sum() / (mask | truth).sum() > 0.9 and not mask[..., 2].any()  # a threshold of its own would cut the noise
-    assert np.array_equal(mask, thresholds.stack_otsu(-image, smoothing=0.5))
+    turned = thresholds.stack_otsu(-image, smoothing=0.5)
+    assert (mask & turned).sum() / (mask | turned).sum() > 0.95  # the histogram's bins lie elsewhere
     assert not thresholds.stack_otsu(np.ones((4, 5, 2))).any()
