@@ -22,7 +22,7 @@ def get_config(preset: str = ""):
     c.task = "segmentation.metric_critic"
     unet_isbi2012.membranes(c)
     c.model.update({"critic_width": 16, "critic_depth": 3, "critic_strided": 3, "critic_hidden": 64})
-    c.train.update({"quality": "iou_squared", "supervised_weight": 0.0, "critic_rate": 1e-3, "critic_warmup": 100})
+    c.train.update({"quality": "iou_squared", "supervised_weight": 0.0, "window_weight": 0.0, "critic_rate": 1e-3, "critic_warmup": 100})
     c.eval.update({"num_images": 64, "num_audited_steps": 20})
     if preset == "cpu":
         c.model.critic_width = 8

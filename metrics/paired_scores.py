@@ -3,12 +3,15 @@
 import math
 
 import numpy as np
+from skimage import measure
 
 from metrics import image, overlap
 from microscopy.masks import as_ids, as_instances
 from microscopy.scan import DataError
 
 NAMES = ("psnr", "ssim", "iou", "dice", "percent", "module", "squaring", "v_rand", "v_info", "ap50", "pq")
+MOST_CLASSES, SCATTERED = 64, 16
+"""A mask of more values numbers its instances, each of them in a few patches; in photographs every grey level lies in hundreds."""
 _POOLED = {"iou": overlap.iou, "dice": overlap.dice, "percent": overlap.percent}
 
 
@@ -19,7 +22,8 @@ def score(names: tuple[str, ...], pairs: list[tuple[str, np.ndarray, np.ndarray]
 
     psnr and ssim give `_y` and `_rgb`. iou, dice and percent are of the counts of all pixels of all pairs, their std over the
     pairs' own; ap50 and pq are of the objects of all pairs. A mask whose only value besides 0 is 1, 255 or 65535 is
-    binary, its regions are the objects; other whole numbers are instances, all above 0 foreground. Raises DataError naming the pair.
+    binary, its regions are the objects; other whole numbers are instances, all above 0 foreground. Raises DataError naming the
+    pair, for a photograph in a mask's place too.
     """
     found: dict[str, list] = {}
     for stem, truth, other in pairs:
@@ -37,7 +41,7 @@ def _one(name: str, truth: np.ndarray, other: np.ndarray, found: dict[str, list]
             if key.startswith(name):
                 found.setdefault(key, []).append(value)
         return
-    first, second = _instances(other), _instances(truth)
+    first, second = _instances(other, "second"), _instances(truth, "first")
     if name in _POOLED:
         value = overlap.counts(first > 0, second > 0)
     elif name in ("module", "squaring"):
@@ -49,8 +53,17 @@ def _one(name: str, truth: np.ndarray, other: np.ndarray, found: dict[str, list]
     found.setdefault(name, []).append(value)
 
 
-def _instances(mask: np.ndarray) -> np.ndarray:
-    return as_instances(as_ids(mask))
+def _instances(mask: np.ndarray, which: str) -> np.ndarray:
+    ids = as_ids(mask)
+    num_values = np.unique(ids).size
+    if num_values > MOST_CLASSES:
+        num_regions = measure.label(ids, background=-1, connectivity=1).max()
+        if num_regions > SCATTERED * num_values:
+            raise DataError(
+                f"the {which} folder's holds {num_values} grey levels in {num_regions} patches, so it is a picture or a probability and no "
+                "mask; give the folder of masks, or threshold it."
+            )
+    return as_instances(ids)
 
 
 def _summary(name: str, values: list, stems: list[str]) -> dict:

@@ -32,7 +32,7 @@ def make_audit(config, network, critic, train_step):
         return maps.signs(network.apply({"params": params, "batch_stats": stats}, image, False))
 
     def judge(params, image, masks):
-        return critic.apply({"params": params}, image, masks[..., None], False)
+        return critic.apply({"params": params}, image, masks[..., None], False)[0]
 
     @jax.jit
     def judged(state, chosen, batch, key):

@@ -7,25 +7,21 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import cv2
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from microscopy import preparation, resampling, tiling
 from microscopy.normalisation import ValueMap
 from microscopy.scan import DataError, Scan
-from segmentation import networks
+from segmentation import networks, whole
 from segmentation.instances import MIN_AREA, THRESHOLD
 
 STEP = 32
 """Pixels between two sizes of the ladder of tiles (`tiling.in_ladder`)."""
-BUDGET = 2**31
+BUDGET = whole.BUDGET
 """Bytes that the maps of a tile may take."""
 COPIES = 5
 """Arrays of `num_maps` float32 maps at the image's own size that may live at once: the skipped one, its concatenation, two convolutions."""
-STACK_COPIES = 10
-"""The same of stacks, whose convolutions go slice by slice of the kernel: 9.3 were measured at 1280 x 1024 x 8 on a CPU."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +29,8 @@ class Network:
     """A trained U-Net as predicting needs it; `network_of` makes one.
 
     `probability` takes images (n, h, w, channels), float32 in [-1, 1], to float32 (n, h, w) in [0, 1]. `data` is the run's `config.data`,
-    `value_map` its map to [-1, 1]. `halo` is the receptive radius in pixels, None where the whole image is seen; `multiple` what sizes
-    are continued to multiples of, `num_maps` the maps held at the image's own size. A pixel above `threshold` is foreground, instances
+    `value_map` its map to [-1, 1]. `halo` is the receptive radius in pixels, None where the whole image is seen; `multiple` what tiles
+    are multiples of, `num_maps` the maps held at the image's own size. A pixel above `threshold` is foreground, instances
     under `min_area` pixels are left out. With `stacks` images (n, h, w, d) are stacks of any number of planes, as are probabilities.
     """
 
@@ -52,6 +48,16 @@ class Network:
     def step(self) -> int:
         """The step of the ladder of tiles, a multiple of `multiple`."""
         return math.lcm(STEP, self.multiple)
+
+    @property
+    def grid(self) -> int:
+        """What an image's sizes are continued to multiples of, as when held-out scans are judged."""
+        return math.lcm(whole.STEP, self.multiple)
+
+    @property
+    def pitch(self) -> float:
+        """How many pixels of a scan at the run's scale one of a training image is wide: `config.data.crop` is reduced to height x width."""
+        return self.data.crop / max(self.data.height, self.data.width) if self.data.crop else 1.0
 
 
 class Segmented(NamedTuple):
@@ -71,17 +77,8 @@ def network_of(
     """
     stacks = len(model.pool) == 3
     halo = None if model.norm == "group" else max(networks.receptive_radius(model)[-2:])
-    probability = planes_last(probability) if stacks else probability
+    probability = whole.planes_last(probability) if stacks else probability
     return Network(probability, data, value_map, halo, max(networks.multiple(model)[-2:]), model.base_width, threshold, min_area, stacks)
-
-
-def planes_last(probability: Callable) -> Callable:
-    """Returns a function of stacks (n, h, w, d) to (n, h, w, d) from one of stacks (n, d, h, w, 1) to (n, d, h, w)."""
-
-    def applied(images):
-        return jnp.moveaxis(probability(jnp.moveaxis(images, -1, 1)[..., None]), 1, -1)
-
-    return applied
 
 
 class Timed:
@@ -124,22 +121,6 @@ def automatic_tile(network: Network) -> int:
     return max(int(side) // network.step * network.step, least)
 
 
-def stack_tile(network: Network, shape: tuple[int, int, int]) -> int:
-    """Returns the side of a tile of a stack of `shape` (h, w, d), in pixels: of those that `BUDGET` bytes hold the one of the least work.
-
-    A tile has all planes, so that it is small and its halo counts; no less than two rungs of the ladder.
-    """
-    halo, step = network.halo or 0, network.step
-    height, width = (size + -size % step for size in shape[:2])
-    most = math.isqrt(BUDGET // (4 * STACK_COPIES * network.num_maps * shape[2]))
-    least = tiling.least_rung(halo, step)
-
-    def work(side):
-        return len(tiling.plan(height, width, side, halo, step)) * min(side, height) * min(side, width)
-
-    return min(range(least, max(most, least) + 1, step), key=work)
-
-
 def segment(network: Network, scan: Scan, *, tile: int = 0, ladder: bool = False) -> Segmented:
     """Returns the foreground probability of a scan, and the scan as it was prepared.
 
@@ -154,12 +135,13 @@ def segment(network: Network, scan: Scan, *, tile: int = 0, ladder: bool = False
     window = (slice(top, height - bottom), slice(left, width - right))
     own, _ = preparation.levelled(dataclasses.replace(scan, pixels=np.ascontiguousarray(scan.pixels[window])), network.data)
     _check_values(own, network.value_map)
-    image = _to_unit(_at_the_runs_scale(own, network).pixels, network.value_map)
-    tile = tile or (stack_tile(network, image.shape) if network.stacks else automatic_tile(network))
-    found = in_tiles(network, image if image.ndim == 3 else image[..., None], tile, ladder)
+    image = _at_the_networks_pixels(own, network)
+    sides = (network.num_maps, network.halo or 0, network.step)
+    tile = tile or (whole.stack_tile(*sides, image.shape) if network.stacks else automatic_tile(network))
+    found = in_tiles(network, image, tile, ladder)
     if not np.isfinite(found).all():
         raise DataError(f"{scan.file or scan.id}: became NaN or infinite in the network; look at the weights")
-    found = _resized(found, own.pixels.shape[:2])
+    found = np.clip(whole.sized(found, own.pixels.shape[:2]), 0.0, 1.0)
     if found.shape[:2] == (height, width):
         return Segmented(found, own, window)
     probability = np.zeros((height, width, *found.shape[2:]), np.float32)
@@ -168,13 +150,14 @@ def segment(network: Network, scan: Scan, *, tile: int = 0, ladder: bool = False
 
 
 def in_tiles(network: Network, image: np.ndarray, tile: int, ladder: bool = False) -> np.ndarray:
-    """Returns the probability (h, w) of an image (h, w, channels) in [-1, 1]; see `segment`."""
+    """Returns the probability (h, w) of an image (h, w, channels) in [-1, 1], continued to multiples of `network.grid`; see `segment`."""
+    wide, window = tiling.padded(image, network.grid), tuple(slice(side) for side in image.shape[:2])
     if network.halo is None:  # it sees the whole image, which no tile equals
-        whole = max(image.shape[:2])
-        return tiling.in_tiles(network.probability, image, tile=whole + -whole % network.multiple, halo=0, multiple=network.multiple)
+        return tiling.in_tiles(network.probability, wide, tile=max(wide.shape[:2]), halo=0, multiple=network.multiple)[window]
     if ladder:
-        return tiling.in_ladder(network.probability, image, tile=tile, halo=network.halo, step=network.step, multiple=network.multiple)
-    return tiling.in_tiles(network.probability, image, tile=tile, halo=network.halo, multiple=network.multiple)
+        step = network.step
+        return tiling.in_ladder(network.probability, wide, tile=tile, halo=network.halo, step=step, multiple=network.multiple)[window]
+    return tiling.in_tiles(network.probability, wide, tile=tile, halo=network.halo, multiple=network.multiple)[window]
 
 
 def _to_unit(pixels: np.ndarray, value_map: ValueMap) -> np.ndarray:
@@ -205,36 +188,23 @@ def _check_values(scan: Scan, value_map: ValueMap) -> None:
 def scale_factors(scan_nm: tuple[float, float] | None, network: Network) -> tuple[float, float] | None:
     """Returns how many of the network's pixels one pixel of a scan is (y, x), None where only their sizes in nm say so and one is missing.
 
-    The network's pixels are those of a training image, `config.data.crop` reduced to height x width.
+    The network's pixels are those of a training image.
     """
     if network.value_map.nm_per_pixel is None:
-        data = network.data
-        factor = max(data.height, data.width) / data.crop if data.crop else 1.0
-        return factor, factor
+        return 1 / network.pitch, 1 / network.pitch
     if scan_nm is None:
         return None
     return tuple(own / trained for own, trained in zip(scan_nm, network.value_map.nm_per_pixel, strict=True))
 
 
-def _at_the_runs_scale(scan: Scan, network: Network) -> Scan:
-    """The scan with the pixels of a training image; as it is where either states no pixel size."""
-    if network.value_map.nm_per_pixel and scan.nm_per_pixel:
-        nm = math.sqrt(math.prod(network.value_map.nm_per_pixel))
-        factor = resampling.factors(scan, nm, network.data.max_pixels)
-        return resampling.resampled(scan, nm, factor)
-    factor = scale_factors(scan.nm_per_pixel, network)
-    return resampling.resampled(scan, math.nan, factor) if factor else scan
-
-
-def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns an image (h, w) in [0, 1] with `size` pixels: area averages along an axis that shrinks, linear along one that grows.
-
-    Of a stack (h, w, d) each plane.
-    """
-    if image.shape[:2] == size:
-        return image
-    if image.ndim == 3:
-        return np.stack([_resized(np.ascontiguousarray(image[..., plane]), size) for plane in range(image.shape[2])], axis=-1)
-    least = tuple(min(sides) for sides in zip(image.shape, size, strict=True))
-    smaller = cv2.resize(image, least[::-1], interpolation=cv2.INTER_AREA)
-    return np.clip(cv2.resize(smaller, size[::-1], interpolation=cv2.INTER_LINEAR), 0.0, 1.0)
+def _at_the_networks_pixels(scan: Scan, network: Network) -> np.ndarray:
+    """The image (h, w, channels) in [-1, 1] with the pixels of a training image, in the two steps of training: at the scale of the run's
+    scans, then reduced. A scan that states no size where they do is taken to have a training image's pixels."""
+    trained, pitch = network.value_map.nm_per_pixel, network.pitch
+    if trained and scan.nm_per_pixel:
+        nm = math.sqrt(math.prod(trained)) / pitch
+        scan = resampling.resampled(scan, nm, resampling.factors(scan, nm, network.data.max_pixels))
+    elif trained:
+        pitch = 1.0
+    image = _to_unit(scan.pixels, network.value_map)
+    return whole.reduced(image if image.ndim == 3 else image[..., None], pitch)

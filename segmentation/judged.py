@@ -26,7 +26,7 @@ def evaluate(config, model: networks.UNet, probability: Callable, prepared: Prep
     held-out scans (of the training scans where none is held out, as the protocol says) and `segmentation/train_NAME`: means over
     scans, NaN ones left out. The Score is the Jaccard distance, 1 - IoU.
     """
-    whole, settings = make_whole(model, probability), config.eval
+    whole, settings = make_whole(model, probability, prepared.crop[0] / config.data.height), config.eval
     parts = {"held_out": chosen(prepared.splits["held_out"], settings.num_scans)}
     if settings.num_train_scans:
         parts["train"] = chosen(prepared.splits["train"], settings.num_train_scans)

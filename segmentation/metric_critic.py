@@ -41,6 +41,7 @@ LIMITS = supervised.LIMITS | {
     "train.critic_rate": (0.0, 1.0),
     "train.critic_warmup": (0, 10_000_000),
     "train.supervised_weight": (0.0, 1e6),
+    "train.window_weight": (0.0, 1e6),
     "eval.num_images": (1, 100_000),
     "eval.num_audited_steps": (1, 10_000),
 }
@@ -50,6 +51,7 @@ def make_critic(config) -> networks.Critic:
     """Returns the critic that `config.model` describes."""
     model, dtype = config.model, jnp.dtype(devices.with_dtype(config).model.dtype)
     shape = {"base_width": model.critic_width, "depth": model.critic_depth, "num_strided": model.critic_strided}
+    shape["windows"] = config.train.window_weight > 0
     return networks.Critic(hidden=model.critic_hidden, kernel=(model.kernel, model.kernel), leak=model.leak, dtype=dtype, **shape)
 
 
@@ -65,6 +67,9 @@ def make_task(config) -> Task:
         raise ConfigError(f"config.train.quality={train.quality!r}: choose {', '.join(QUALITIES)}.")
     if train.loss not in supervised.LOSSES:
         raise ConfigError(f"config.train.loss={train.loss!r}: choose {', '.join(supervised.LOSSES)}.")
+    side, sizes = 2**config.model.critic_strided, (config.data.height, config.data.width)
+    if train.window_weight and any(size % side for size in sizes):
+        raise ConfigError(f"config.data.height={sizes[0]}, width={sizes[1]}: multiples of {side}, the critic's windows, are needed.")
     network, critic, probability = make_network(config), make_critic(config), make_probability(config)
     optimizers = supervised.make_optimizer(train), optax.adam(train.critic_rate, b1=train.beta1, b2=train.beta2)
 
@@ -94,9 +99,19 @@ def make_task(config) -> Task:
     return Task(frozen={}, init=init, train_step=step, settle=lambda state: state, evaluate=evaluate, preview=preview)
 
 
-def targets(quality: str, masks: jax.Array, truth: jax.Array) -> jax.Array:
-    """Returns what the critic is to say of masks (n, h, w) in [-1, 1] with these truths: the quality (n,), for "truth" zeros."""
-    return jnp.zeros(masks.shape[:1]) if quality == "truth" else losses.QUALITIES[quality](masks, truth)
+def targets(quality: str, masks: jax.Array, truth: jax.Array, real: jax.Array) -> jax.Array:
+    """Returns what the critic is to say of masks (n, h, w) in [-1, 1] with these truths: the quality (n,), for "truth" `real` (n,)."""
+    return real if quality == "truth" else losses.QUALITIES[quality](masks, truth)
+
+
+def window_targets(quality: str, masks: jax.Array, truth: jax.Array, real: jax.Array, side: int) -> jax.Array:
+    """Returns (n, h / side, w / side): `targets` of each window of `side` x `side` pixels, a divisor of h and w, by itself."""
+    places = masks.shape[0], masks.shape[1] // side, masks.shape[2] // side
+
+    def cut(x):
+        return x.reshape(places[0], places[1], side, places[2], side).swapaxes(2, 3).reshape(-1, side, side)
+
+    return targets(quality, cut(masks), cut(truth), jnp.repeat(real, places[1] * places[2])).reshape(places)
 
 
 def critic_loss(quality: str, said: jax.Array, wanted: jax.Array) -> jax.Array:
@@ -123,8 +138,21 @@ def make_train_step(config, network, critic, optimizers):
     train = config.train
     class_weights = jnp.asarray(train.class_weights, jnp.float32) if train.class_weights else None
 
+    windows, side = train.window_weight > 0, 2**config.model.critic_strided
+
     def judge(params, image, masks):
         return critic.apply({"params": params}, image, masks[..., None], False)
+
+    def wanted_of(masks, truth, real):
+        return targets(train.quality, masks, truth, real), window_targets(train.quality, masks, truth, real, side) if windows else None
+
+    def joined(a, b):
+        return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), a, b)
+
+    def weighed(form, *pairs):
+        """Of the numbers, and of the windows' by their weight."""
+        whole = form(*(pair[0] for pair in pairs))
+        return whole + train.window_weight * form(*(pair[1] for pair in pairs)) if windows else whole
 
     def train_step(state, frozen, batch, key):
         del frozen
@@ -145,22 +173,20 @@ def make_train_step(config, network, critic, optimizers):
         params, twice = state.critic.params, jnp.concatenate([image, image])
         said, pull_said = jax.vjp(judge, params, image, predicted)
         said_others, pull_others = jax.vjp(lambda p: judge(p, twice, others), params)
-
-        wanted = targets(train.quality, predicted, truth), targets(train.quality, others, jnp.concatenate([truth, truth]))
-        if train.quality == "truth":
-            wanted = wanted[0], wanted[1].at[: len(truth)].set(1.0)
+        wanted = wanted_of(predicted, truth, jnp.zeros(len(truth)))
+        wanted_others = wanted_of(others, jnp.concatenate([truth, truth]), jnp.repeat(jnp.array([1.0, 0.0]), len(truth)))
 
         def both(a, b):
-            return critic_loss(train.quality, jnp.concatenate([a, b]), jnp.concatenate(wanted))
+            return weighed(functools.partial(critic_loss, train.quality), joined(a, b), joined(wanted, wanted_others))
 
         loss_c, (to_said, to_others) = jax.value_and_grad(both, (0, 1))(said, said_others)
         gradient_c = jax.tree.map(jnp.add, pull_said(to_said)[0], pull_others(to_others)[0])
-        error, to_error = jax.value_and_grad(lambda x: predicted_error(train.quality, x))(said)
+        error, to_error = jax.value_and_grad(lambda x: weighed(functools.partial(predicted_error, train.quality), x))(said)
         led = jnp.where(state.step < train.critic_warmup, 0.0, 1.0)
         (gradient,) = pull((led * pull_said(to_error)[2], jnp.ones_like(plain)))
         net = descend(state.network, gradient, optimizers[0]).replace(stats=stats)
         average = follow(state.average, {"params": net.params, "stats": stats}, train.ema_decay, state.step)
-        scalars = {"critic/loss": loss_c, "critic/loss_predicted": critic_loss(train.quality, said, wanted[0])}
+        scalars = {"critic/loss": loss_c, "critic/loss_predicted": critic_loss(train.quality, said[0], wanted[0])}
         scalars["network/predicted_error"] = error
         scalars |= {"network/iou": jnp.mean(losses.iou(losses.to_signs(predicted), truth)), "network/gradient": optax.tree.norm(gradient)}
         return State(state.step + 1, net, descend(state.critic, gradient_c, optimizers[1]), average), scalars

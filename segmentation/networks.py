@@ -161,6 +161,8 @@ class Critic(nn.Module):
     logit. Published are "U-Net, then convolutions, then dense layers" and no numbers: all fields are ours. The convolutions have
     base_width maps, twice as many from each to the next up to 8 times; sizes are `reflected` to multiples before. `pool` "mean"
     averages over space and takes any size, and a mean is what most of the qualities are; "flatten" ties the weights to one size.
+    With `windows` each place of the last strided convolution says a number too, by one linear layer: how good the mask is in its window
+    of 2^num_strided pixels a side. Ours: a crop then teaches as many numbers as it has windows.
     `axes`: 2 for images, 3 for stacks. The other fields are the U-Net's; norm "none" makes a mask's number independent of the others
     in its batch.
     """
@@ -176,13 +178,16 @@ class Critic(nn.Module):
     norm: str = "none"
     dropout: float = 0.0
     pool: str = "mean"
+    windows: bool = False
     momentum: float = 0.9
     precision: Any = None
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, image: jax.Array, mask: jax.Array, train: bool) -> jax.Array:
-        """Returns the numbers; ValueError where a field is none of those named above or scan and mask do not fit together."""
+    def __call__(self, image: jax.Array, mask: jax.Array, train: bool) -> tuple[jax.Array, jax.Array | None]:
+        """Returns the numbers, and those of the windows (b, *places) float32 or None.
+
+        ValueError where a field is none of those named above or scan and mask do not fit together."""
         if self.pool not in POOLS or image.shape[:-1] != mask.shape[:-1]:
             raise ValueError(f"pool={self.pool!r}: choose {', '.join(POOLS)}; scans {image.shape} and masks {mask.shape} of equal sizes")
         shared = {name: getattr(self, name) for name in _SHARED}
@@ -196,9 +201,10 @@ class Critic(nn.Module):
             x = activated(x, self.activation, self.leak)
         # The last layers are float32: bfloat16 would tell qualities near 1 apart by steps of 0.004.
         x = x.astype(jnp.float32)
+        windows = nn.Dense(1, precision=self.precision, name="windows")(x)[..., 0] if self.windows else None
         x = x.reshape(x.shape[0], -1) if self.pool == "flatten" else x.mean(tuple(range(1, x.ndim - 1)))
         x = activated(nn.Dense(self.hidden, precision=self.precision, name="hidden")(x), self.activation, self.leak)
-        return nn.Dense(1, precision=self.precision, name="last")(x)[:, 0]
+        return nn.Dense(1, precision=self.precision, name="last")(x)[:, 0], windows
 
 
 _SHARED = ("base_width", "depth", "kernel", "activation", "leak", "norm", "dropout", "momentum", "precision", "dtype")

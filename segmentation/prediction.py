@@ -89,7 +89,7 @@ def _needs_ladder(request: prediction.Request, network: Network, tile: int) -> b
 
     def at_scale(size, nm):
         factor = scale_factors(nm, network) or (1.0, 1.0)
-        return tuple(-(-round(side * one) // network.multiple) * network.multiple for side, one in zip(size, factor, strict=True))
+        return tuple(-(-round(side * one) // network.grid) * network.grid for side, one in zip(size, factor, strict=True))
 
     if not tiling.needs_ladder((at_scale(size, nm) for size, nm in found), tile):
         return False

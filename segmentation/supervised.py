@@ -1,6 +1,7 @@
 """A U-Net trained on masks: `make_task` for the loop (Ronneberger et al. 2015, arXiv:1505.04597).
 
-Foreground is where a mask is above 0. Crops have the scans' own pixels. The best checkpoint is that of the highest held-out Jaccard index
+Foreground is where a mask is above 0. Crops are reduced to `config.data.height` x `width`, and so are whole scans for the network; what it
+says is brought back to their own pixels before it is judged. The best checkpoint is that of the highest held-out Jaccard index
 on whole scans, the last the one a resume goes on from. With `config.data.planes` it is a 3D U-Net of z-stacks: images (b, d, h, w, 1).
 """
 
@@ -74,10 +75,10 @@ def check(config, limits=LIMITS) -> None:
         raise ConfigError(f"config.model.output={model.output!r}: choose {' or '.join(OUTPUTS)}.")
     if not data.use_masks:
         raise ConfigError("config.data.use_masks=false: a segmentation network is trained on masks; set it to true.")
-    if data.crop != max(data.height, data.width):
+    if data.crop < max(data.height, data.width):
         raise ConfigError(
-            f"config.data.crop={data.crop}: {max(data.height, data.width)}, the longer side of height x width, is needed: masks are "
-            "learned at the scans' own pixels.\nTo train on coarser ones set config.data.resample_nm."
+            f"config.data.crop={data.crop}: {max(data.height, data.width)}, the longer side of height x width, or more: crops are "
+            "reduced to height x width, never enlarged."
         )
     if train.augment not in augment.POLICIES:
         raise ConfigError(f"config.train.augment={train.augment!r}: choose {', '.join(augment.POLICIES)}.")

@@ -90,6 +90,24 @@ def test_pairs_of_masks_and_images(tmp_path, capsys):
     assert "over 3 pairs" in capsys.readouterr().out
 
 
+def test_a_photograph_in_the_place_of_a_mask_is_named_and_instance_maps_are_not(tmp_path, capsys):
+    random = np.random.default_rng(2)
+    tiles = np.kron(random.permutation(400).reshape(20, 20) + 1, np.ones((6, 6), int)).astype(np.uint16)
+    split = np.where(random.random(tiles.shape) < 0.2, 0, tiles)  # holes and cuts scatter every instance a little
+    noise = cv2.GaussianBlur(random.normal(size=(120, 120)), (0, 0), 1)
+    photograph = cv2.normalize(noise, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    for name, picture in (("tiles", tiles), ("split", split), ("photograph", photograph)):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "a.png"), picture)
+    assert 0.5 < scored(tmp_path, tmp_path / "tiles", tmp_path / "split", "--metrics=iou,pq")["iou"]["value"] < 1
+    capsys.readouterr()
+    for folders, which in ((("tiles", "photograph"), "second"), (("photograph", "tiles"), "first")):
+        assert score.main([*(str(tmp_path / name) for name in folders), "--metrics=dice"]) == 1
+        told = capsys.readouterr().err.strip()
+        assert f"a: the {which} folder's holds " in told and "no mask; give the folder of masks" in told and "\n" not in told
+    assert score.main([str(tmp_path / "photograph"), str(tmp_path / "photograph"), "--metrics=psnr"]) == 0
+
+
 @pytest.mark.parametrize(
     ("words", "code", "match"),
     [

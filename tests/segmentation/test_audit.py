@@ -34,7 +34,7 @@ class Fixed:
         self.quality, self.said = quality, said
 
     def apply(self, variables, image, masks, train):
-        return self.said(losses.QUALITIES[self.quality](masks[..., 0], losses.to_signs(image[..., 0])))
+        return self.said(losses.QUALITIES[self.quality](masks[..., 0], losses.to_signs(image[..., 0]))), None
 
 
 def looked(quality, said):

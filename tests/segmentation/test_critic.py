@@ -40,12 +40,23 @@ def test_the_strided_convolution_is_one_of_four_pixels_a_side(axes):
     np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
+def test_windows_say_numbers_of_their_own_places():
+    image, mask = images(2, 32, 64, 1), jnp.sign(images(2, 32, 64, 1))
+    model = Critic(base_width=4, depth=0, num_strided=3, hidden=8, windows=True)
+    variables = filled(model, image, mask, True)
+    call = jax.jit(lambda mask: model.apply(variables, image, mask, True)[1])
+    judged, other = call(mask), call(mask.at[:, 2:6, 10:14].multiply(-1))
+    moved = np.abs(other - judged) > 1e-6
+    assert judged.shape == (2, 4, 8) and moved[:, 0, 1].all() and not moved[:, 2:].any() and not moved[:, :, 4:].any()
+    assert Critic(base_width=4, depth=0, num_strided=3, hidden=8).apply(variables, image, mask, True)[1] is None
+
+
 @pytest.mark.parametrize(("sizes", "axes"), [((32, 32), 2), ((21, 70), 2), ((1, 1), 2), ((8, 9, 17), 3)])
 def test_scans_of_any_size_have_one_number_each(sizes, axes):
     model = Critic(base_width=4, depth=2, num_strided=3, hidden=8, axes=axes, kernel=(3,) * axes, norm="batch", dtype=jnp.bfloat16)
     image = jnp.zeros((2, *sizes, 1))
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), image, image, True))
-    output = jax.eval_shape(lambda v: model.apply(v, image, image, True, mutable=["batch_stats"])[0], variables)
+    output = jax.eval_shape(lambda v: model.apply(v, image, image, True, mutable=["batch_stats"])[0][0], variables)
     assert output.shape == (2,) and output.dtype == jnp.float32
 
 
@@ -53,7 +64,7 @@ def test_a_mask_is_judged_by_itself_unless_batch_norm_is_asked_for_and_flatten_t
     image, mask = images(3, 16, 16, 1), jnp.sign(images(3, 16, 16, 1))
     model = Critic(base_width=4, depth=1, num_strided=2, hidden=8)
     variables = filled(model, image, mask, True)
-    call = jax.jit(lambda image, mask: model.apply(variables, image, mask, True))
+    call = jax.jit(lambda image, mask: model.apply(variables, image, mask, True)[0])
     judged = call(image, mask)
     assert np.ptp(judged) > 1e-4
     np.testing.assert_allclose(call(image.at[1:].set(0.0), mask.at[1:].set(1.0))[:1], judged[:1], atol=1e-6)

@@ -1,12 +1,17 @@
 """The step of both networks against the gradients of the losses written out, the warm-up, and the fields that cannot be."""
 
+import json
+
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import main
 from configs import unet_gan_isbi2012
-from segmentation import losses, maps, metric_critic, supervised
+from microscopy.formats import read_image
+from segmentation import exported, losses, maps, metric_critic, supervised
 from segmentation.damage import damage
 from training.errors import ConfigError
 
@@ -39,7 +44,7 @@ def test_both_networks_go_down_their_own_losses(quality, weight):
         return network.apply({"params": params}, data["image"], False)
 
     def judge(params, masks):
-        return critic.apply({"params": params}, data["image"], masks[..., None], False)
+        return critic.apply({"params": params}, data["image"], masks[..., None], False)[0]
 
     def of_network(params):
         said = judge(state.critic.params, maps.signs(predicted(params)))
@@ -64,6 +69,24 @@ def test_both_networks_go_down_their_own_losses(quality, weight):
         assert sure.mean() > 0.2 and np.mean(np.sign(moved[sure]) == -np.sign(gradient[sure])) > 0.99
 
 
+def test_windows_teach_the_critic_and_lead_the_network_by_their_weight():
+    data, key = batch(), jax.random.key(7)
+    truth = losses.to_signs(data["mask"])
+    c = config(quality="module", window_weight=0.5)
+    task, network, critic = metric_critic.make_task(c), metric_critic.make_network(c), metric_critic.make_critic(c)
+    state = task.init(jax.random.key(0), None)
+    own = maps.signs(network.apply({"params": state.network.params}, data["image"], False))
+    masks = jnp.concatenate([own, truth, damage(jax.random.split(key, 3)[2], truth, own)])
+    image, truths = jnp.concatenate([data["image"]] * 3), jnp.concatenate([truth] * 3)
+    said, windows = critic.apply({"params": state.critic.params}, image, masks[..., None], False)
+    wanted = np.abs(masks - truths)
+    per_window = np.array(wanted).reshape(12, 8, 4, 8, 4).mean((2, 4))
+    expected = np.mean((said - wanted.mean((1, 2))) ** 2) + 0.5 * np.mean((windows - per_window) ** 2)
+    _, scalars = jax.jit(task.train_step)(state, {}, data, key)
+    assert float(scalars["critic/loss"]) == pytest.approx(float(expected), rel=1e-4)
+    assert float(scalars["network/predicted_error"]) == pytest.approx(float(said[:4].mean() + 0.5 * windows[:4].mean()), rel=1e-4)
+
+
 def test_the_critic_alone_moves_while_it_warms_up():
     c = config(critic_warmup=2)
     task = metric_critic.make_task(c)
@@ -81,13 +104,41 @@ def test_the_critic_alone_moves_while_it_warms_up():
         ("train.quality", "dice", "config.train.quality='dice': choose module, squaring, percent, iou, iou_squared, truth"),
         ("model.critic_width", 0, "config.model.critic_width=0: 1 to 256"),
         ("train.supervised_weight", -1.0, "config.train.supervised_weight=-1.0"),
+        ("train.window_weight", -1.0, "config.train.window_weight=-1.0"),
+        ("model.critic_strided", 6, "config.data.height=32, width=32: multiples of 64, the critic's windows"),
         ("train.loss", "focal", "config.train.loss='focal'"),
         ("eval.num_audited_steps", 0, "config.eval.num_audited_steps=0"),
     ],
 )
 def test_a_field_that_cannot_be_is_named(field, value, reason):
-    c = config()
+    c = config(window_weight=1.0)
     section, name = field.split(".")
     c[section][name] = value
     with pytest.raises(ConfigError, match=reason):
         metric_critic.make_task(c)
+
+
+def test_a_run_of_it_predicts_and_its_export_says_the_same(scans, tmp_path):
+    run, file, image = tmp_path / "run", tmp_path / "m.safetensors", read_image(scans / "scan0.png", max_pixels=10**4)
+    (tmp_path / "masks").mkdir()
+    for scan in scans.iterdir():
+        cv2.imwrite(str(tmp_path / "masks" / scan.name), np.where(read_image(scan, max_pixels=10**4) > 150, np.uint8(255), np.uint8(0)))
+    steps = [f"--config.train.{name}=4" for name in ("num_steps", "eval_every", "preview_every", "save_every")]
+    words = [
+        *steps,
+        "--config.eval.num_audited_steps=1",
+        f"--config.data.source=folder:{scans}",
+        f"--config.data.masks={tmp_path / 'masks'}",
+    ]
+    assert main.run(["main.py", "--config=configs/unet_gan_isbi2012.py:tiny", *words, f"--workdir={run}"]) == 0
+    assert main.run(["main.py", "--mode=export", f"--workdir={run}", f"--output={file}"]) == 0
+    for name, source in (("of_run", f"--workdir={run}"), ("of_file", f"--weights={file}")):
+        assert main.run(["main.py", "--mode=predict", source, f"--input={scans / 'scan0.png'}", f"--output={tmp_path / name}"]) == 0
+    found = {name: (tmp_path / name / "scan0_probability.tiff").read_bytes() for name in ("of_run", "of_file")}
+    assert found["of_run"] == found["of_file"]
+    probability = read_image(tmp_path / "of_file" / "scan0_probability.tiff", max_pixels=10**4)
+    np.testing.assert_array_equal(exported.load_predictor(file)(image), probability)
+    mask = read_image(tmp_path / "of_run" / "scan0_mask.png", max_pixels=10**4)
+    assert probability.shape == image.shape and probability.std() > 0
+    np.testing.assert_array_equal(mask, np.where(probability > 0.5, 255, 0))
+    assert json.loads((tmp_path / "of_run" / "prediction.json").read_text())["step"] == 4

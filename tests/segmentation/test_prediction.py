@@ -22,6 +22,7 @@ from microscopy.scan import DataError, Scan
 from microscopy.writing import encode_gwy, encode_tiff
 from segmentation import inference, prediction
 from segmentation.networks import UNet, multiple, receptive_radius
+from segmentation.whole import make_whole
 from training import arrivals
 from training.errors import ConfigError, RunError
 from training.prediction import Request
@@ -55,6 +56,13 @@ def unet(**fields):
 
 
 MODEL, PROBABILITY, COMPILED = unet()
+
+
+def whole(image, probability=PROBABILITY):
+    """What the network says of an image (h, w, 1) in [-1, 1] continued by reflection to multiples of 64, at once."""
+    height, width = image.shape[:2]
+    wide = np.pad(image, [(0, -height % 64), (0, -width % 64), (0, 0)], mode="reflect")
+    return np.asarray(probability(wide[None]))[0, :height, :width]
 
 
 @jax.jit
@@ -91,12 +99,24 @@ def test_tiles_and_the_ladder_equal_the_whole():
     one = network()
     for shape in ((96, 131), (33, 64), (5, 90)):
         image = RANDOM.uniform(-1, 1, (*shape, 1)).astype(np.float32)
-        whole = np.asarray(PROBABILITY(image[None]))[0]
         tiled = inference.in_tiles(one, image, tile=60)
-        assert tiled.shape == shape and whole.std() > 0.02
-        np.testing.assert_allclose(tiled, whole, atol=1e-5)
-    rung = inference.in_tiles(one, np.tile(image, (30, 2, 1))[:150, :170], tile=600, ladder=True)
-    np.testing.assert_allclose(rung, np.asarray(PROBABILITY(np.tile(image, (30, 2, 1))[None, :150, :170]))[0], atol=1e-5)
+        assert tiled.shape == shape and whole(image).std() > 0.02
+        np.testing.assert_allclose(tiled, whole(image), atol=1e-5)
+    large = np.tile(image, (30, 2, 1))[:150, :170]
+    np.testing.assert_allclose(inference.in_tiles(one, large, tile=600, ladder=True), whole(large), atol=1e-5)
+
+
+@pytest.mark.parametrize(("norm", "crop"), [("batch", 64), ("batch", 96), ("group", 64)])
+def test_a_scan_is_judged_by_the_probability_that_is_predicted(norm, crop):
+    model, probability, compiled = unet(norm=norm)
+    one = network(probability, model=model, crop=crop)
+    for shape in ((70, 129), (90, 150)):
+        scan = Scan("a", RANDOM.integers(0, 256, shape, np.uint8), "")
+        judged = make_whole(model, probability, crop / 64)(GREY.to_unit(scan.pixels)[..., None])
+        found = inference.segment(one, scan).probability
+        assert judged.shape == shape and judged.std() > 0.02
+        np.testing.assert_allclose(judged, found, atol=1e-5)
+    assert len(compiled) == 1 or crop > 64
 
 
 def test_the_halo_and_multiple_are_the_networks_and_group_norm_sees_the_whole():
@@ -105,23 +125,23 @@ def test_the_halo_and_multiple_are_the_networks_and_group_norm_sees_the_whole():
     assert inference.automatic_tile(one) % one.step == 0 and one.step == 32
     model, probability, _ = unet(norm="group")
     image = RANDOM.uniform(-1, 1, (50, 33, 1)).astype(np.float32)
-    whole = np.asarray(probability(image[None]))[0]
     group = network(probability, model=model)
-    np.testing.assert_allclose(inference.in_tiles(group, image, tile=16), whole, atol=1e-5)
+    np.testing.assert_allclose(inference.in_tiles(group, image, tile=16), whole(image, probability), atol=1e-5)
     with pytest.raises(ConfigError, match="group norm sees the whole image"):
         predict(group, "in", "out", tile=64)
 
 
 def test_many_sizes_compile_few_shapes(tmp_path, capsys):
-    for index in range(24):
-        cv2.imwrite(str(tmp_path / f"{index:02d}.png"), RANDOM.integers(0, 256, (70 + 3 * index, 140 - 2 * index), np.uint8))
+    for index in range(12):
+        shape = (40 + 64 * (index % 4), 60 + 64 * (index // 4))
+        cv2.imwrite(str(tmp_path / f"{index:02d}.png"), RANDOM.integers(0, 256, shape, np.uint8))
     COMPILED.clear()
     predict(network(), tmp_path, tmp_path / "out")
     assert 0 < len(COMPILED) <= 8
     assert "More than 8 sizes" in capsys.readouterr().out
-    scan = read_scan("x", tmp_path / "20.png", max_pixels=10**6)
-    whole = np.asarray(PROBABILITY(GREY.to_unit(scan.pixels)[None, ..., None]))[0]
-    np.testing.assert_allclose(list_channels(tmp_path / "out" / "20_probability.tiff", max_pixels=10**6)[0].pixels, whole, atol=1e-5)
+    scan = read_scan("x", tmp_path / "11.png", max_pixels=10**6)
+    found = list_channels(tmp_path / "out" / "11_probability.tiff", max_pixels=10**6)[0].pixels
+    np.testing.assert_allclose(found, whole(GREY.to_unit(scan.pixels)[..., None]), atol=1e-5)
 
 
 def test_the_files_of_a_scan_and_the_tables(tmp_path, capsys):
@@ -203,7 +223,7 @@ def test_heights_are_levelled_brought_to_the_runs_pixels_and_back(tmp_path):
 
     one = inference.Network(probability, data(levelling="plane"), HEIGHTS, 0, 1, 1)
     found = inference.segment(one, read_scan("h", tmp_path / "h.gwy", max_pixels=10**6))
-    assert seen[0].shape == (1, 120, 160, 1) and found.probability.shape == (60, 80)
+    assert seen[0].shape == (1, 128, 192, 1) and found.probability.shape == (60, 80)
     assert abs(found.scan.pixels).max() < 4 and found.scan.pixels[20, 20] > found.scan.pixels[5, 60] + 2
     predict(BRIGHT.__class__(bright, data(levelling="plane"), HEIGHTS, 0, 1, 1), tmp_path, tmp_path / "out")
     (first, second) = table(tmp_path / "out" / "particles.csv")
@@ -275,8 +295,8 @@ def test_the_least_tile_will_do(tmp_path):
         predict(one, tmp_path, tmp_path / "out", tile=4)
     (least,) = re.findall(r"a multiple of 4, (\d+) pixels at least", str(error.value))
     predict(one, tmp_path, tmp_path / "out", tile=int(least))
-    whole = np.asarray(PROBABILITY(GREY.to_unit(image)[None, ..., None]))[0]
-    np.testing.assert_allclose(list_channels(tmp_path / "out" / "a_probability.tiff", max_pixels=10**6)[0].pixels, whole, atol=1e-5)
+    found = list_channels(tmp_path / "out" / "a_probability.tiff", max_pixels=10**6)[0].pixels
+    np.testing.assert_allclose(found, whole(GREY.to_unit(image)[..., None]), atol=1e-5)
 
 
 def test_a_bad_file_is_named_and_the_tables_have_the_others(tmp_path):

@@ -85,7 +85,7 @@ def test_begun_from_anothers_average():
     ("field", "value", "reason"),
     [
         ("data.use_masks", False, "config.data.use_masks=false"),
-        ("data.crop", 48, "config.data.crop=48: 32, the longer side"),
+        ("data.crop", 24, "config.data.crop=24: 32, the longer side"),
         ("model.output", "sigmoid", "config.model.output='sigmoid': choose softmax or tanh"),
         ("model.norm", "layer", "config.model: norm='layer': choose"),
         ("model.depth", 9, "config.model.depth=9: 1 to 6"),
