@@ -43,7 +43,8 @@ def cpu(c) -> None:
     """Minutes on two cores."""
     c.data.update({"num_simulated": 12, "height": 112, "width": 112, "crop": 112})
     c.model.base_width = 8
-    c.train.update({"batch_size": 2, "num_steps": 600, "preview_every": 200, "save_every": 100, "eval_every": 200, "log_every": 10})
+    c.train.update({"batch_size": 2, "num_steps": 600, "rate": 3e-3})
+    c.train.update({"preview_every": 200, "save_every": 100, "eval_every": 200, "log_every": 10})
     c.eval.update({"num_images": 4, "num_scans": 2})
 
 

@@ -47,15 +47,16 @@ def evaluate(config, model: networks.UNet, probability: Callable, prepared: Prep
             tables[f"{name} scans"] = each[:MOST_ROWS]
             figures["segmentation"] = figure(scans, found, own, prepared)
             what = f"{len(scans)} whole {name} scans"
-    protocol = f"{what}; means over scans; foreground where the probability is above 0.5; {_PROTOCOL}"
+    protocol = f"{what}; means over scans; foreground where the probability is above 0.5; {_PROTOCOLS[len(model.pool)]}"
     return Evaluation(scalars, tables, figures, protocol, Score("segmentation/jaccard_distance", 1 - scalars["segmentation/iou"], what))
 
 
 MOST_ROWS = 50
-_PROTOCOL = (
-    "module and squaring of 2 p - 1 against the +-1 mask; binary: share of |2 p - 1| above 0.9; V_rand and V_info of 4-connected "
-    "foreground, borders thinned; objects match above an IoU of 0.5"
-)
+_BY_PIXELS = "module and squaring of 2 p - 1 against the +-1 mask; binary: share of |2 p - 1| above 0.9"
+_PROTOCOLS = {
+    2: f"{_BY_PIXELS}; V_rand and V_info of 4-connected foreground, borders thinned; objects match above an IoU of 0.5",
+    3: f"every voxel of a stack counts; {_BY_PIXELS}",
+}
 
 
 def name_of(model: networks.UNet) -> str:
