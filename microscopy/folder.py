@@ -60,7 +60,7 @@ def read_folder(
     without one readable image, an unknown id in `select`, masks of which none fits, wrong `margins` or `nm_per_pixel`: always DataError.
     """
     options = _Options(max_pixels, _checked_margins(margins), checked_scale(nm_per_pixel), channel)
-    root = _image_root(existing_folder(path))
+    root = image_root(existing_folder(path))
     images = _listing(root)
     if not images:
         raise DataError(f"{root}: holds no image{_suffixes_found(root)}; give a folder of PNG, JPEG, TIFF, NPY or scanning-probe files")
@@ -89,7 +89,7 @@ def list_scans(path: str | os.PathLike) -> dict[str, pathlib.Path]:
     path = pathlib.Path(path).expanduser()
     if path.is_file():
         return {path.stem: path}
-    root = _image_root(existing_folder(path))
+    root = image_root(existing_folder(path))
     pairs = []
     for id, files in _listing(root).items():
         pairs += [(id, files[0])] if len(files) == 1 else [(f"{id}{file.suffix}", file) for file in files]
@@ -185,7 +185,8 @@ def _nearest(path: pathlib.Path) -> str:
     return f" (did you mean {path.parent / close[0]}?)" if close else ""
 
 
-def _image_root(folder: pathlib.Path) -> pathlib.Path:
+def image_root(folder: pathlib.Path) -> pathlib.Path:
+    """Returns the folder that holds the scans of `folder`: its `images` or `image` where it has no image itself, else itself."""
     for name in ("images", "image"):
         if os.path.isdir(folder / name) and not any(_images_in(folder)):
             return existing_folder(folder / name)

@@ -129,6 +129,16 @@ def predicted_error(quality: str, said: jax.Array) -> jax.Array:
     return jnp.mean(said - best if best == 0 else best - said)
 
 
+def weighed(form, train, *pairs):
+    """Returns form(quality, ..) of the numbers in each pair, and by `train.window_weight` of the windows' (None: there are none)."""
+    whole = form(train.quality, *(pair[0] for pair in pairs))
+    return whole if pairs[0][1] is None else whole + train.window_weight * form(train.quality, *(pair[1] for pair in pairs))
+
+
+def _joined(first, second):
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
+
+
 def make_train_step(config, network, critic, optimizers):
     """Returns train_step(state, frozen, batch, key) -> (state, scalars): one update of both networks, from one pass of each.
 
@@ -137,7 +147,6 @@ def make_train_step(config, network, critic, optimizers):
     """
     train = config.train
     class_weights = jnp.asarray(train.class_weights, jnp.float32) if train.class_weights else None
-
     windows, side = train.window_weight > 0, 2**config.model.critic_strided
 
     def judge(params, image, masks):
@@ -145,14 +154,6 @@ def make_train_step(config, network, critic, optimizers):
 
     def wanted_of(masks, truth, real):
         return targets(train.quality, masks, truth, real), window_targets(train.quality, masks, truth, real, side) if windows else None
-
-    def joined(a, b):
-        return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), a, b)
-
-    def weighed(form, *pairs):
-        """Of the numbers, and of the windows' by their weight."""
-        whole = form(*(pair[0] for pair in pairs))
-        return whole + train.window_weight * form(*(pair[1] for pair in pairs)) if windows else whole
 
     def train_step(state, frozen, batch, key):
         del frozen
@@ -177,11 +178,11 @@ def make_train_step(config, network, critic, optimizers):
         wanted_others = wanted_of(others, jnp.concatenate([truth, truth]), jnp.repeat(jnp.array([1.0, 0.0]), len(truth)))
 
         def both(a, b):
-            return weighed(functools.partial(critic_loss, train.quality), joined(a, b), joined(wanted, wanted_others))
+            return weighed(critic_loss, train, _joined(a, b), _joined(wanted, wanted_others))
 
         loss_c, (to_said, to_others) = jax.value_and_grad(both, (0, 1))(said, said_others)
         gradient_c = jax.tree.map(jnp.add, pull_said(to_said)[0], pull_others(to_others)[0])
-        error, to_error = jax.value_and_grad(lambda x: weighed(functools.partial(predicted_error, train.quality), x))(said)
+        error, to_error = jax.value_and_grad(lambda x: weighed(predicted_error, train, x))(said)
         led = jnp.where(state.step < train.critic_warmup, 0.0, 1.0)
         (gradient,) = pull((led * pull_said(to_error)[2], jnp.ones_like(plain)))
         net = descend(state.network, gradient, optimizers[0]).replace(stats=stats)

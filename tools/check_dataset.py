@@ -69,17 +69,26 @@ def _allowed(values: list[str] | None) -> frozenset[int] | None:
 
 
 def mask_files(scans, data) -> dict[str, pathlib.Path]:
-    """Returns id -> mask file of the folder that `config.data` names or that lies in or beside its scans; {} where there is none."""
+    """Returns id -> mask file: of the folder that `config.data` names, else of those in, beside and in the class folders of its scans.
+
+    {} where there is none.
+    """
     kind, _, place = data.source.partition(":")
-    root = pathlib.Path(place).expanduser()
-    places = [pathlib.Path(data.masks).expanduser()] if data.masks else [root / "masks", root.absolute().parent / "masks"]
-    for folder_of_masks in places if kind == "folder" else ():
+    if kind != "folder":
+        return {}
+    root, found = folder.image_root(pathlib.Path(place).expanduser()), {}
+    places = {"": pathlib.Path(data.masks).expanduser()} if data.masks else {"": root / "masks"}
+    if not data.masks:
+        places |= {f"{one.parent.name}/": one for one in sorted(root.glob("*/masks"))}
+        if not any(one.is_dir() for one in places.values()):
+            places = {"": root.absolute().parent / "masks"}
+    for prefix, folder_of_masks in places.items():
         if folder_of_masks.is_dir():
             try:
-                return folder.list_scans(folder_of_masks)
+                found |= {f"{prefix}{id}": file for id, file in folder.list_scans(folder_of_masks).items()}
             except DataError:
                 continue  # Labelme's files alone: reading them has checked their values
-    return {}
+    return found
 
 
 def unpaired(scans, data) -> list[tuple[str, str, str]]:

@@ -46,6 +46,19 @@ def test_a_sound_set_is_left_alone(data, capsys):
     assert (code, found) == (0, set()) and "8 scans read, 8 with masks, 0 refused.\nNothing found." in text
 
 
+@pytest.mark.parametrize("place", ["images/masks", "masks", "round/masks"])
+def test_masks_are_found_wherever_reading_finds_them(data, tmp_path, capsys, place):
+    root = tmp_path / "other"
+    images = root / ("round" if place.startswith("round") else "images")
+    images.parent.mkdir()
+    data.rename(images)
+    if place == "masks":
+        (images / "masks").rename(root / "masks")
+    assert cv2.imwrite(str(root / place / "lonely.png"), blobs(21)[1])
+    code, found, _ = findings(root, capsys)
+    assert (code, found) == (1, {("unpaired", "lonely")})
+
+
 def test_each_planted_fault_is_named(data, capsys):
     put(data, 0, mask=np.roll(blobs(0)[1], (9, -5), (0, 1)))
     put(data, 1, mask=blobs(2)[1])
