@@ -104,7 +104,7 @@ def list_scans(path: str | os.PathLike) -> dict[str, pathlib.Path]:
 
 def list_masks(path: str | os.PathLike, masks: str | os.PathLike | None = None) -> dict[str, pathlib.Path]:
     """Returns id -> mask file of a folder's images, where `read_folder` looks for them; of several of one stem the first. Its errors."""
-    root = _image_root(existing_folder(path))
+    root = image_root(existing_folder(path))
     return {id: files[0] for id, files in _mask_files(root, masks, _listing(root)).items()}
 
 
