@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from microscopy import atomic, inspection, native, overview, pictures, reduction
+from microscopy import atomic, fields, inspection, native, overview, pictures, reduction
 from microscopy.boundaries import boundary_weights
 from microscopy.preparation import Prepared, prepare
 from microscopy.preparation import with_held_out as with_held_out
@@ -29,13 +29,13 @@ def resident(scans: list[Scan], prepared: Prepared, data) -> dict[str, np.ndarra
     `pixels` float32 (p, c) in [-1, 1]; per scan `offset`, `height`, `width` of its copy, `size` (h, w) in px of the scan,
     `scale` (y, x) px of the copy for one of the scan, `label` where scans have classes (-1: this one has none); with
     config.data.use_masks also `mask` int32 (q,) at full resolution and `mask_offset`; with config.data.boundary_weight `weight`
-    float32 (q,), what each pixel counts in a loss.
+    float32 (q,), what each pixel counts in a loss. The planes of stacks are the channels c; their masks are (q, c).
     """
-    plans = [_plans(scan, prepared.crop, data) for scan in scans]
+    plans, planes = [_plans(scan, prepared.crop, data) for scan in scans], fields.num_planes(data)
     copies = [reduction.reduced(prepared.value_map.to_unit(scan.pixels), *plan) for scan, plan in zip(scans, plans, strict=True)]
     sizes = np.array([[side.kept for side in plan] for plan in plans], np.int64)
     arrays = {
-        "pixels": np.concatenate([copy.reshape(-1, data.channels) for copy in copies]),
+        "pixels": np.concatenate([copy.reshape(-1, planes or data.channels) for copy in copies]),
         "offset": _offsets(sizes.prod(1), "pixels"),
         "height": sizes[:, 0].astype(np.int32),
         "width": sizes[:, 1].astype(np.int32),
@@ -46,8 +46,9 @@ def resident(scans: list[Scan], prepared: Prepared, data) -> dict[str, np.ndarra
         number = {name: index for index, name in enumerate(prepared.classes)}
         arrays["label"] = np.array([number.get(scan.label, -1) for scan in scans], np.int32)
     if data.use_masks:
-        arrays["mask"] = np.concatenate([scan.mask.reshape(-1) for scan in scans]).astype(np.int32)
-        arrays["mask_offset"] = _offsets(np.array([scan.mask.size for scan in scans]), "masks")
+        flat = (-1, planes) if planes else -1
+        arrays["mask"] = np.concatenate([scan.mask.reshape(flat) for scan in scans]).astype(np.int32)
+        arrays["mask_offset"] = _offsets(np.array([math.prod(scan.mask.shape[:2]) for scan in scans]), "masks")
     if data.boundary_weight:
         weigh = functools.partial(boundary_weights, w0=data.boundary_weight, sigma=data.boundary_sigma)
         arrays["weight"] = np.concatenate([weigh(scan.mask).reshape(-1) for scan in scans])
@@ -116,6 +117,12 @@ def crops(arrays, place, crop: tuple[int, int], height: int, width: int) -> Batc
     return batch
 
 
+def stacked(batch: Batch) -> Batch:
+    """Returns a batch of `crops` whose channels are planes as stacks: `image` (num, d, height, width, 1), `mask` without the 1."""
+    planes_first = {name: jnp.moveaxis(batch[name], -1, 1) for name in ("image", "mask") if name in batch}
+    return {**batch, **planes_first, "image": planes_first["image"][..., None]}
+
+
 def _positions(place, scale, pitch, height: int, width: int) -> tuple[jax.Array, jax.Array]:
     """Row and column (num, height, width) of every output pixel in a copy that is `scale` (num, 2) times its scan.
 
@@ -172,7 +179,8 @@ def make_data(config, prepared: Prepared) -> Data:
 
     def sample(arrays, key, num=batch_size):
         place = draw(key, arrays, num, prepared.crop, data.rotation, data.mirror)
-        return crops(arrays, place, prepared.crop, data.height, data.width)
+        batch = crops(arrays, place, prepared.crop, data.height, data.width)
+        return stacked(batch) if fields.num_planes(data) else batch
 
     if windowed:
         refresh = make_refresh(scans, prepared, config)
@@ -255,7 +263,7 @@ def inspect(config, workdir=None) -> list[dict]:
         data = make_data(config, prepared)
         batch = jax.jit(data.sample, static_argnums=2)(data.arrays, jax.random.key(config.seed), 16)
         shown = {
-            "inspect_crops.png": pictures.grid(pictures.to_uint8(np.asarray(batch["image"]))),
+            "inspect_crops.png": pictures.grid(pictures.to_uint8(pictures.middle_plane(np.asarray(batch["image"])))),
             "inspect_scans.png": overview.scans_picture(prepared),
             "inspect_statistics.png": overview.statistics_picture(prepared),
         }

@@ -236,13 +236,16 @@ def _recorded(settings: EmulsionSettings, intensity: np.ndarray, random: np.rand
     return np.clip(np.rint(intensity + noise), 0, 255).astype(np.uint8)
 
 
-def emulsion_scans(settings: EmulsionSettings, num_scans: int = 40, seed: int = 0) -> list[Scan]:
-    """Returns `num_scans` frames `emulsion_000`.. in grey levels, with scale and mask; scan i depends on (settings, seed, i) only."""
+def emulsion_scans(settings: EmulsionSettings, num_scans: int = 40, seed: int = 0, num_planes: int = 0) -> list[Scan]:
+    """Returns `num_scans` frames `emulsion_000`.. in grey levels, with scale and mask; scan i depends on (settings, seed, i) only.
+
+    With `num_planes` they are stacks: pixels and mask are (h, w, num_planes).
+    """
     scale = (settings.nm_per_pixel, settings.nm_per_pixel)
     scans = []
     for index in range(num_scans):
-        frames = simulate_frames(settings, (seed, index))
-        pixels = frames.pixels[0]
+        frames = simulate_frames(settings, (seed, index), num_planes or 1)
+        pixels, mask = (np.ascontiguousarray(np.moveaxis(one, 0, -1)) if num_planes else one[0] for one in (frames.pixels, frames.mask))
         digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-        scans.append(Scan(f"emulsion_{index:03d}", pixels, digest, unit="grey", nm_per_pixel=scale, mask=frames.mask[0]))
+        scans.append(Scan(f"emulsion_{index:03d}", pixels, digest, unit="grey", nm_per_pixel=scale, mask=mask))
     return scans

@@ -11,6 +11,7 @@ from microscopy.scan import FieldError
 ROTATIONS = ("free", "quarter", "none")
 SOURCES = "simulated, emulsion, folder:PATH or tfds:NAME"
 BUILT_IN = ("simulated", "emulsion")
+MAX_PLANES = 256
 
 _AT_LEAST = {"height": 1, "width": 1, "crop": 0, "num_simulated": 1, "max_pixels": 1, "window": 0, "window_steps": 1, "simulator_seed": 0}
 _FLAGS = ("mirror", "use_masks", "skip_bad")
@@ -57,6 +58,7 @@ def check(config) -> None:
     if data.fold:
         fold_of(data.fold)
     _check_source(data)
+    _check_planes(data)
     for name, seed in (("config.seed", config.seed), ("config.data.simulator_seed", data.simulator_seed)):
         if not _is_whole(seed) or not 0 <= seed < 2**32:
             raise FieldError(f"{name}={seed}: 0 to 4294967295.")
@@ -105,6 +107,29 @@ def fold_of(text: str) -> tuple[int, int]:
     number, num = int(match[1]), int(match[2])
     _must(num >= 2 and 1 <= number <= num, "fold", text, f"1/{max(num, 2)} to {max(num, 2)}/{max(num, 2)}, of two at least")
     return number, num
+
+
+def num_planes(data) -> int:
+    """Returns how many planes the stacks of a config's data section have; 0 where it is of images (`planes` 0, 1 or no field of it)."""
+    planes = data.get("planes", 0)
+    return planes if planes > 1 else 0
+
+
+def _check_planes(data) -> None:
+    """What is for images is refused for stacks by the name of its field."""
+    planes = data.get("planes", 0)
+    _must(_is_whole(planes) and 0 <= planes <= MAX_PLANES, "planes", planes, f"0 (images) to {MAX_PLANES} planes of a stack")
+    if not num_planes(data):
+        return
+    spacing = data.get("plane_nm", 0.0)
+    _must(_is_number(spacing) and spacing >= 0, "plane_nm", spacing, "nm from plane to plane, or 0 where it is not known")
+    known = data.source == "emulsion" or data.source.startswith("folder:")
+    _must(known, "source", data.source, f"stacks come from emulsion or folder:PATH, TIFF files of {planes} pages")
+    _must(data.channels == 1, "channels", data.channels, "1 for stacks")
+    _must(data.levelling in ("auto", "none"), "levelling", data.levelling, "none for stacks")
+    for name in ("select", "channel", "margins", "boundary_weight"):
+        if any(data[name]) if name == "margins" else data[name]:
+            raise FieldError(f"config.data.{name}={data[name]!r}: is not for stacks (config.data.planes={planes}); leave it out.")
 
 
 def _check_pattern(pattern: str) -> None:

@@ -3,10 +3,29 @@
 import cv2
 import numpy as np
 
+from microscopy.scan import DataError
+
 
 def luma(pixels: np.ndarray) -> np.ndarray:
-    """Returns one channel (h, w): the scan itself, or the luma (Rec. 601) of its colours, in the stored type."""
-    return pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    """Returns one channel (h, w) in the stored type: the scan itself, the luma (Rec. 601) of its colours, a stack's middle plane."""
+    if pixels.ndim == 2:
+        return pixels
+    return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.shape[2] == 3 else pixels[..., pixels.shape[2] // 2]
+
+
+def to_channels(pixels: np.ndarray, name: str, channels: int) -> np.ndarray:
+    """Returns the pixels in 1 or 3 `channels`; DataError, naming the file, where they have neither.
+
+    Colour to one channel by the luma of Rec. 601 in the stored dtype; one channel to colour by repetition.
+    """
+    have = 1 if pixels.ndim == 2 else pixels.shape[2]
+    if have == channels:
+        return pixels
+    if channels == 1 and have == 3:
+        return luma(pixels)
+    if channels == 3 and have == 1:
+        return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
+    raise DataError(f"{name}: {have} channels; config.data.channels={channels} can be 1 or 3.")
 
 
 def constant_bands(pixels: np.ndarray) -> tuple[int, int, int, int]:

@@ -102,6 +102,12 @@ def list_scans(path: str | os.PathLike) -> dict[str, pathlib.Path]:
     return found
 
 
+def list_masks(path: str | os.PathLike, masks: str | os.PathLike | None = None) -> dict[str, pathlib.Path]:
+    """Returns id -> mask file of a folder's images, where `read_folder` looks for them; of several of one stem the first. Its errors."""
+    root = image_root(existing_folder(path))
+    return {id: files[0] for id, files in _mask_files(root, masks, _listing(root)).items()}
+
+
 def read_scan(id: str, file: str | os.PathLike, *, max_pixels: int, channel: str = "") -> Scan:
     """Returns one file as a Scan without mask: pixels, unit, pixel size and channel as `read_folder` has them; its errors."""
     return _read_scan(id, [pathlib.Path(file)], [], _Options(max_pixels, (0, 0, 0, 0), None, channel))

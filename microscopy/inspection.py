@@ -240,6 +240,7 @@ def _cells(row: dict) -> tuple[str, ...]:
         scale += f" -> {after['nm_per_pixel']:.4g}"
     area = area_text((height, width), nm).removesuffix(" nm") if nm else ""
     size, method = f"{width} x {height}", row["levelling"]["method"]
+    size += "".join(f" x {planes}" for planes in row["shape"][2:] if planes not in (1, 3))
     return name(row["id"], row["file"]), size, row["channel"], scale, area, _range(row), method, _words(row["split"])
 
 

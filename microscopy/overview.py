@@ -50,7 +50,8 @@ def _tile(scan: Scan, split: str, prepared: Prepared) -> np.ndarray:
 
 def _shown(scan: Scan, prepared: Prepared) -> tuple[np.ndarray, str]:
     if scan.unit == "grey":
-        return pictures.to_uint8(prepared.value_map.to_unit(scan.pixels)), ""
+        values = scan.pixels if scan.pixels.shape[2:] in ((), (1,), (3,)) else luma(scan.pixels)
+        return pictures.to_uint8(prepared.value_map.to_unit(values)), ""
     low, high = (float(value) for value in np.percentile(scan.pixels, (0.5, 99.5)))
     spread = max(high - low, np.finfo(np.float32).tiny)
     return pictures.to_uint8((scan.pixels.astype(np.float64) - low) * (2.0 / spread) - 1.0), f", {high - low:.3g} {scan.unit}"

@@ -13,8 +13,10 @@ import scipy.spatial
 from microscopy.atomic import write_bytes
 
 _IN_PIXELS = {
+    "z": "z_plane",
     "y": "y_px",
     "x": "x_px",
+    "length": "length_px",
     "area": "area_px2",
     "equivalent_diameter": "equivalent_diameter_px",
     "feret_max": "feret_max_px",

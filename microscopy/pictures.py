@@ -49,6 +49,11 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     return picture
 
 
+def middle_plane(images: np.ndarray) -> np.ndarray:
+    """Returns images (n, h, w, c) as they are, of stacks (n, d, h, w, c) the middle plane of each."""
+    return images[:, images.shape[1] // 2] if images.ndim == 5 else images
+
+
 def outlined(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns a uint8 RGB picture (h, w, 3) of an image (h, w) or (h, w, 3) with the outlines of the instance map (h, w) drawn inside them.
 

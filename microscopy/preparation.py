@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from microscopy import datasets, emulsion, fields, flaws, folder, levelling, misfits, normalisation, resampling, simulator
+from microscopy import datasets, emulsion, fields, flaws, folder, levelling, misfits, normalisation, resampling, simulator, stacks
 from microscopy.normalisation import ValueMap
 from microscopy.scan import DataError, FieldError, Refused, Scan
 
@@ -47,6 +47,8 @@ def load_scans(data) -> tuple[list[Scan], list[Refused]]:
     """Returns the scans that `config.data` names and the files it refused; DataError naming what cannot be read."""
     kind, _, place = data.source.partition(":")
     nm = data.nm_per_pixel or None
+    if fields.num_planes(data):
+        return stacks.load_stacks(data)
     if kind == "simulated":
         return simulator.simulated_scans(simulator.SimulatorSettings(), num_scans=data.num_simulated, seed=data.simulator_seed), []
     if kind == "emulsion":
@@ -233,7 +235,9 @@ def levelled(scan: Scan, data) -> tuple[Scan, dict]:
     """Returns the scan in `data.channels` channels, levelled by `data.levelling`, and the record of that; DataError where it cannot be."""
     name = scan.file or scan.id
     method = levelling.auto(scan.unit) if data.levelling == "auto" else data.levelling
-    pixels, record = _to_channels(scan.pixels, name, data.channels), {"method": method}
+    # The planes of a stack are where an image has its channels.
+    pixels = scan.pixels if fields.num_planes(data) else flaws.to_channels(scan.pixels, name, data.channels)
+    record = {"method": method}
     if method != "none":  # photographs keep their stored type
         try:
             pixels, record = levelling.level(pixels, method)
@@ -261,18 +265,6 @@ def _facts(scan: Scan, record: Mapping, data) -> dict:
         "levelling": dict(record),
         "resampling": None,
     }
-
-
-def _to_channels(pixels: np.ndarray, name: str, channels: int) -> np.ndarray:
-    """Colour to one channel by the luma of Rec. 601 in the stored dtype; one channel to colour by repetition."""
-    have = 1 if pixels.ndim == 2 else pixels.shape[2]
-    if have == channels:
-        return pixels
-    if channels == 1 and have == 3:
-        return flaws.luma(pixels)
-    if channels == 3 and have == 1:
-        return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
-    raise DataError(f"{name}: {have} channels; config.data.channels={channels} can be 1 or 3.")
 
 
 def crop_size(scans: list[Scan], data) -> tuple[int, int]:

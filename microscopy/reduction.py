@@ -43,4 +43,6 @@ def reduced(image: np.ndarray, rows: Plan, columns: Plan) -> np.ndarray:
         image = np.pad(image, pads + [(0, 0)] * (image.ndim - 2), mode="symmetric")
     if image.shape[:2] == (rows.whole, columns.whole):
         return image
+    if image.ndim == 3 and image.shape[2] > 4:  # more than OpenCV takes at a time: the planes of a stack
+        return np.stack([reduced(np.ascontiguousarray(plane), rows, columns) for plane in np.moveaxis(image, -1, 0)], axis=-1)
     return cv2.resize(image, (columns.whole, rows.whole), interpolation=cv2.INTER_AREA)[: rows.kept, : columns.kept]

@@ -76,6 +76,8 @@ def resampled(scan: Scan, nm_per_pixel: float, factor: tuple[float, float]) -> S
 
 
 def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if pixels.ndim == 3 and pixels.shape[2] != 3:  # a stack, one plane after the other
+        return np.stack([_resized(np.ascontiguousarray(pixels[..., plane]), size) for plane in range(pixels.shape[2])], axis=-1)
     least = tuple(min(sides) for sides in zip(pixels.shape, size, strict=False))
     values = cv2.resize(pixels.astype(np.float32), least[::-1], interpolation=cv2.INTER_AREA)
     values = cv2.resize(values, size[::-1], interpolation=cv2.INTER_CUBIC)
@@ -86,5 +88,5 @@ def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    rows, columns = (((np.arange(new) + 0.5) * old / new).astype(int) for new, old in zip(size, mask.shape, strict=True))
+    rows, columns = (((np.arange(new) + 0.5) * old / new).astype(int) for new, old in zip(size, mask.shape[:2], strict=True))
     return mask[rows[:, None], columns]

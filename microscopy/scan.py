@@ -24,6 +24,7 @@ class Scan:
     it. `nm_per_pixel` is (y, x) or None where the source states no scale. `mask` is
     an int32 instance map (h, w), 0 = background, or None. `sha256` is of the file's bytes (of the pixel bytes for
     built-in data). `group` (patient, sample) is what a split must not cut through; None means the scan is its own group.
+    A z-stack has its planes as the last axis of pixels and mask, (h, w, planes), instead of channels.
     """
 
     id: str

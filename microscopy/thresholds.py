@@ -30,6 +30,15 @@ def otsu_mask(image: np.ndarray, smoothing: float = 1.0) -> np.ndarray:
     return image > skimage.filters.threshold_otsu(image)
 
 
+def stack_otsu(stack: np.ndarray, smoothing: float = 1.0) -> np.ndarray:
+    """Returns bool (h, w, d): a stack on that side of Otsu's one threshold for all its planes which covers less; as `otsu_mask` else."""
+    smooth = np.stack([scipy.ndimage.gaussian_filter(height_map(plane), smoothing) for plane in np.moveaxis(stack, -1, 0)], axis=-1)
+    if np.ptp(stack) == 0:
+        return np.zeros(stack.shape, bool)
+    mask = smooth > skimage.filters.threshold_otsu(smooth.ravel())
+    return ~mask if 2 * np.count_nonzero(mask) > mask.size else mask
+
+
 def footprint_mask(height: np.ndarray, smoothing: float = 1.0) -> np.ndarray:
     """Returns bool (h, w): particles of a levelled height map down to where they meet the substrate.
 

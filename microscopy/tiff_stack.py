@@ -10,6 +10,7 @@ import numpy as np
 from microscopy import tiff_tags
 from microscopy.channels import Channel
 from microscopy.formats import read_content
+from microscopy.masks import decode_mask
 from microscopy.native import read_channel
 from microscopy.scan import DataError
 from microscopy.tiff_tags import Directory
@@ -39,6 +40,14 @@ def read_stack(path: str | os.PathLike, *, max_pixels: int, max_total: int) -> l
             raise DataError(f"{path}: has more than {max_total} pixels; split the stack")
         found.append(channel)
     return found
+
+
+def read_masks(path: str | os.PathLike, *, max_pixels: int) -> list[np.ndarray]:
+    """Returns the pages of a TIFF as int32 ids (h, w), each read as `masks.read_mask` reads a file; its errors, naming file and page."""
+    content = read_content(path, max_pixels=max_pixels)
+    if content[:4] not in tiff_tags.MAGIC:
+        raise DataError(f"{path}: is no TIFF file; save the masks of a stack as TIFF of one page a plane")
+    return [decode_mask(page, f"{path}, page {n}", max_pixels=max_pixels) for n, page in enumerate(_pages(content, str(path)), 1)]
 
 
 def num_pages(path: str | os.PathLike) -> int:

@@ -51,6 +51,23 @@ def _unit(text: str) -> bytes:
     return _object("GwySIUnit", _part("unitstr", "s", text.encode() + b"\0"))
 
 
+def encode_tiff_stack(planes: np.ndarray, nm_per_pixel: tuple[float, float] | None = None) -> bytes:
+    """Returns the content of a TIFF of one page a plane, (d, h, w) of grey levels, that Fiji opens as a stack; else as `encode_tiff`."""
+    if planes.ndim != 3 or not len(planes):
+        raise DataError(f"a stack is (d, h, w), not of shape {planes.shape}")
+    words = f"images={len(planes)}\nslices={len(planes)}\n" if len(planes) > 1 else ""
+    pages = [_page(plane, nm_per_pixel, words) for plane in planes]
+    content, at, sizes = b"II*\0" + struct.pack("<I", 8 + len(pages[0][1])), 8, [len(data) for _, data in pages[1:]]
+    for (tags, data), following in zip(pages, [*sizes, None], strict=True):
+        tags[_OFFSET_AT] = (273, _LONG, [at])
+        start = at + len(data)
+        at = start + len(_directory(tags, start))
+        if at + (following or 0) >= 2**32:
+            raise DataError(f"a TIFF holds less than 4 GB, not planes of shape {planes.shape}; write parts")
+        content += data + _directory(tags, start, 0 if following is None else at + following)
+    return content
+
+
 def encode_tiff(pixels: np.ndarray, nm_per_pixel: tuple[float, float] | None = None, unit: str = "grey") -> bytes:
     """Returns the content of an uncompressed little-endian TIFF with the pixels (h, w) or (h, w, 3) RGB bit by bit.
 
@@ -58,6 +75,16 @@ def encode_tiff(pixels: np.ndarray, nm_per_pixel: tuple[float, float] | None = N
     within 1e-9 of it), the values' `unit` as vunit unless they are "grey"; Fiji and `native.read_channels` read both. Raises DataError
     for another type or shape. Source: TIFF 6.0 (Adobe, 1992); ImageJ's `TiffEncoder` and `FileSaver`.
     """
+    tags, data = _page(pixels, nm_per_pixel, "" if unit in ("", "grey") else f"vunit={unit}\n")
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + _directory(tags, 8 + len(data))
+
+
+_OFFSET_AT = 6
+"""Where among a page's tags the place of its pixels stands."""
+
+
+def _page(pixels: np.ndarray, nm_per_pixel: tuple[float, float] | None, more: str) -> tuple[list[tuple], bytes]:
+    """Returns (the tags of a page whose pixels begin at byte 8, its pixels); `more` goes behind the unit in ImageJ's words."""
     bits = {"float32": 32, "uint8": 8, "uint16": 16}.get(str(pixels.dtype))
     if bits is None or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)) or not pixels.size:
         raise DataError(f"a TIFF holds float32, uint8 or uint16 (h, w) or (h, w, 3), not {pixels.dtype} of shape {pixels.shape}")
@@ -65,7 +92,7 @@ def encode_tiff(pixels: np.ndarray, nm_per_pixel: tuple[float, float] | None = N
     samples = 3 if pixels.ndim == 3 else 1
     data = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<")).tobytes()
     y, x = nm_per_pixel or (1.0, 1.0)
-    words = f"ImageJ=1.54f\nunit={'nm' if nm_per_pixel else 'pixel'}\n{'' if unit in ('', 'grey') else f'vunit={unit}' + chr(10)}"
+    words = f"ImageJ=1.54f\nunit={'nm' if nm_per_pixel else 'pixel'}\n{more}"
     tags = [
         (256, _LONG, [width]),
         (257, _LONG, [height]),
@@ -82,8 +109,7 @@ def encode_tiff(pixels: np.ndarray, nm_per_pixel: tuple[float, float] | None = N
         (296, _SHORT, [1]),  # resolution in no unit of its own
         (339, _SHORT, [3 if bits == 32 else 1] * samples),
     ]
-    data += b"\0" * (-len(data) % 4)
-    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + _directory(tags, 8 + len(data))
+    return tags, data + b"\0" * (-len(data) % 4)
 
 
 def _rational(value: float) -> list[int]:
@@ -95,8 +121,8 @@ def _rational(value: float) -> list[int]:
     return [nearest.numerator, nearest.denominator]
 
 
-def _directory(tags: list[tuple], start: int) -> bytes:
-    """Returns a directory at `start` with the tags' longer values behind it."""
+def _directory(tags: list[tuple], start: int, following: int = 0) -> bytes:
+    """Returns a directory at `start` with the tags' longer values behind it; `following` is the place of the next page's, 0: none."""
     entries, values, place = [], b"", start + 2 + 12 * len(tags) + 4
     for tag, kind, numbers in tags:
         packed = numbers if kind == _ASCII else struct.pack(f"<{len(numbers)}{'H' if kind == _SHORT else 'I'}", *numbers)
@@ -105,4 +131,4 @@ def _directory(tags: list[tuple], start: int) -> bytes:
         entries.append(struct.pack("<HHI", tag, kind, count) + inline.ljust(4, b"\0"))
         if len(packed) > 4:
             values += packed + b"\0" * (len(packed) % 2)
-    return struct.pack("<H", len(tags)) + b"".join(entries) + struct.pack("<I", 0) + values
+    return struct.pack("<H", len(tags)) + b"".join(entries) + struct.pack("<I", following) + values

@@ -22,7 +22,7 @@ from microscopy import fields
 from microscopy.folder import checked_scale
 from microscopy.normalisation import ValueMap
 from microscopy.scan import DataError, Scan
-from segmentation import inference
+from segmentation import inference, networks
 from training import checkpoints, generation, lineage, prediction, weights
 from training import workdir as workdirs
 from training.errors import ConfigError, RunError
@@ -138,8 +138,7 @@ def _value_map(stored) -> ValueMap:
 
 def _trees(arrays: dict[str, np.ndarray], network, channels: int):
     """(params, stats) of the arrays; ValueError unless they are exactly the network's, float32 and finite."""
-    image = jax.ShapeDtypeStruct((1, 64, 64, channels), np.float32)
-    made = jax.eval_shape(lambda image: network.init(jax.random.key(0), image, False), image)
+    made = jax.eval_shape(lambda image: network.init(jax.random.key(0), image, False), networks.example(network, channels))
     like = {"params": made["params"], "stats": made.get("batch_stats", {})}
     wanted = jax.tree_util.tree_leaves_with_path(like)
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in wanted]
@@ -166,6 +165,8 @@ def load_predictor(path) -> Callable[..., np.ndarray]:
         mask = predict(image, nm_per_pixel=0.5) > 0.5
     """
     network, _ = load(path)
+    if network.stacks:
+        raise RunError(f"{path}: its network is of stacks; --mode=predict --weights={path} applies it to TIFF files of several pages.")
 
     def predict(image: np.ndarray, nm_per_pixel: float | tuple[float, float] | None = None, unit: str = "") -> np.ndarray:
         pixels = np.asarray(image)

@@ -15,11 +15,10 @@ from microscopy.normalisation import ValueMap
 from microscopy.scan import DataError, Scan
 from segmentation import networks, whole
 from segmentation.instances import MIN_AREA, THRESHOLD
-from training.errors import ConfigError
 
 STEP = 32
 """Pixels between two sizes of the ladder of tiles (`tiling.in_ladder`)."""
-BUDGET = 2**31
+BUDGET = whole.BUDGET
 """Bytes that the maps of a tile may take."""
 COPIES = 5
 """Arrays of `num_maps` float32 maps at the image's own size that may live at once: the skipped one, its concatenation, two convolutions."""
@@ -32,7 +31,7 @@ class Network:
     `probability` takes images (n, h, w, channels), float32 in [-1, 1], to float32 (n, h, w) in [0, 1]. `data` is the run's `config.data`,
     `value_map` its map to [-1, 1]. `halo` is the receptive radius in pixels, None where the whole image is seen; `multiple` what tiles
     are multiples of, `num_maps` the maps held at the image's own size. A pixel above `threshold` is foreground, instances
-    under `min_area` pixels are left out.
+    under `min_area` pixels are left out. With `stacks` images (n, h, w, d) are stacks of any number of planes, as are probabilities.
     """
 
     probability: Callable
@@ -43,6 +42,7 @@ class Network:
     num_maps: int
     threshold: float = THRESHOLD
     min_area: int = MIN_AREA
+    stacks: bool = False
 
     @property
     def step(self) -> int:
@@ -61,7 +61,7 @@ class Network:
 
 
 class Segmented(NamedTuple):
-    """`probability` float32 (h, w) of the whole scan; `scan` the part inside the run's margins (`window`), in its channels, levelled."""
+    """`probability` float32 (h, w) of the whole scan, (h, w, d) of a stack; `scan` what the run's margins leave (`window`), levelled."""
 
     probability: np.ndarray
     scan: Scan
@@ -71,14 +71,14 @@ class Segmented(NamedTuple):
 def network_of(
     model: networks.UNet, probability: Callable, data, value_map: ValueMap, *, threshold: float = THRESHOLD, min_area: int = MIN_AREA
 ) -> Network:
-    """Returns the Network of a `UNet` of images and `probability(images)`, its function with the parameters in it.
+    """Returns the Network of a `UNet` and `probability(images)`, its function with the parameters in it.
 
-    ConfigError for a U-Net of stacks.
+    That of a U-Net of stacks takes (n, d, h, w, 1) and gives (n, d, h, w). All planes of a tile of theirs are in the network at a time.
     """
-    if len(model.pool) != 2:
-        raise ConfigError(f"--mode=predict takes networks of images; this one is of stacks (pool {tuple(model.pool)}).")
-    halo = None if model.norm == "group" else max(networks.receptive_radius(model))
-    return Network(probability, data, value_map, halo, max(networks.multiple(model)), model.base_width, threshold, min_area)
+    stacks = len(model.pool) == 3
+    halo = None if model.norm == "group" else max(networks.receptive_radius(model)[-2:])
+    probability = whole.planes_last(probability) if stacks else probability
+    return Network(probability, data, value_map, halo, max(networks.multiple(model)[-2:]), model.base_width, threshold, min_area, stacks)
 
 
 class Timed:
@@ -135,13 +135,16 @@ def segment(network: Network, scan: Scan, *, tile: int = 0, ladder: bool = False
     window = (slice(top, height - bottom), slice(left, width - right))
     own, _ = preparation.levelled(dataclasses.replace(scan, pixels=np.ascontiguousarray(scan.pixels[window])), network.data)
     _check_values(own, network.value_map)
-    found = in_tiles(network, _at_the_networks_pixels(own, network), tile or automatic_tile(network), ladder)
+    image = _at_the_networks_pixels(own, network)
+    sides = (network.num_maps, network.halo or 0, network.step)
+    tile = tile or (whole.stack_tile(*sides, image.shape) if network.stacks else automatic_tile(network))
+    found = in_tiles(network, image, tile, ladder)
     if not np.isfinite(found).all():
         raise DataError(f"{scan.file or scan.id}: became NaN or infinite in the network; look at the weights")
     found = np.clip(whole.sized(found, own.pixels.shape[:2]), 0.0, 1.0)
-    if found.shape == (height, width):
+    if found.shape[:2] == (height, width):
         return Segmented(found, own, window)
-    probability = np.zeros((height, width), np.float32)
+    probability = np.zeros((height, width, *found.shape[2:]), np.float32)
     probability[window] = found
     return Segmented(probability, own, window)
 

@@ -8,7 +8,7 @@ import numpy as np
 from metrics import overlap
 from microscopy.preparation import Prepared
 from microscopy.scan import Scan
-from microscopy.thresholds import otsu_mask
+from microscopy.thresholds import otsu_mask, stack_otsu
 from segmentation import instances, judged_figure, networks
 from segmentation.whole import make_whole
 from training.task import Evaluation, Score
@@ -21,7 +21,8 @@ NUM_SHOWN = 3
 def evaluate(config, model: networks.UNet, probability: Callable, prepared: Prepared) -> Evaluation:
     """Returns the Evaluation of a network on whole scans: held out, and `config.eval.num_train_scans` of those trained on.
 
-    `probability` takes images (1, h, w, c) in [-1, 1] and gives that of foreground, (1, h, w). Scalars are `segmentation/NAME` of the
+    `probability` takes images (1, h, w, c) in [-1, 1] and gives that of foreground, (1, h, w); stacks (1, d, h, w, 1) and (1, d, h, w), of
+    which every voxel counts as pixels do. Scalars are `segmentation/NAME` of the
     held-out scans (of the training scans where none is held out, as the protocol says) and `segmentation/train_NAME`: means over
     scans, NaN ones left out. The Score is the Jaccard distance, 1 - IoU.
     """
@@ -34,26 +35,35 @@ def evaluate(config, model: networks.UNet, probability: Callable, prepared: Prep
     tables, scalars, figures = {}, {}, {}
     for split, scans in parts.items():
         found = [whole(unit_image(scan, prepared)) for scan in scans]
-        rows = {"network": [scores(one, scan, settings) for one, scan in zip(found, scans, strict=True)]}
+        own = [scores(one, scan, settings) for one, scan in zip(found, scans, strict=True)]
+        rows = {name_of(model): own}
         rows |= baselines(scans, prepared, settings)
         name = "held-out" if split == "held_out" else "training"
         tables[f"{len(scans)} {name} scans, means"] = [{"by": by, **mean_row(each)} for by, each in rows.items()]
         prefix = "train_" if split == "train" and len(parts) > 1 else ""
-        scalars |= {f"segmentation/{prefix}{key}": value for key, value in mean_row(rows["network"], errors=False).items()}
+        scalars |= {f"segmentation/{prefix}{key}": value for key, value in mean_row(own, errors=False).items()}
         if not figures:
-            each = [{"scan": scan.id, **row} for scan, row in zip(scans, rows["network"], strict=True)]
+            each = [{"scan": scan.id, **row} for scan, row in zip(scans, own, strict=True)]
             tables[f"{name} scans"] = each[:MOST_ROWS]
-            figures["segmentation"] = figure(scans, found, rows["network"], prepared)
+            figures["segmentation"] = figure(scans, found, own, prepared)
             what = f"{len(scans)} whole {name} scans"
-    protocol = f"{what}; means over scans; foreground where the probability is above 0.5; {_PROTOCOL}"
+    protocol = f"{what}; means over scans; foreground where the probability is above 0.5; {_PROTOCOLS[len(model.pool)]}"
     return Evaluation(scalars, tables, figures, protocol, Score("segmentation/jaccard_distance", 1 - scalars["segmentation/iou"], what))
 
 
 MOST_ROWS = 50
-_PROTOCOL = (
-    "module and squaring of 2 p - 1 against the +-1 mask; binary: share of |2 p - 1| above 0.9; V_rand and V_info of 4-connected "
-    "foreground, borders thinned; objects match above an IoU of 0.5"
-)
+_BY_PIXELS = "module and squaring of 2 p - 1 against the +-1 mask; binary: share of |2 p - 1| above 0.9"
+_PROTOCOLS = {
+    2: f"{_BY_PIXELS}; V_rand and V_info of 4-connected foreground, borders thinned; objects match above an IoU of 0.5",
+    3: f"every voxel of a stack counts; {_BY_PIXELS}",
+}
+
+
+def name_of(model: networks.UNet) -> str:
+    """Returns what a network's row of the tables is called."""
+    if len(model.pool) == 2:
+        return "network"
+    return "3D network" if model.kernel[0] > 1 or model.pool[0] > 1 else "network, slice by slice"
 
 
 def chosen(scans: list[Scan], num: int) -> list[Scan]:
@@ -110,13 +120,16 @@ def mean_diameter(objects: np.ndarray) -> float:
 def baselines(scans: list[Scan], prepared: Prepared, settings) -> dict[str, list[dict[str, float]]]:
     """Returns rows of what needs no network: everything foreground, and Otsu's threshold.
 
-    Foreground is what is above it; of objects the side that covers less, cut apart by a watershed.
+    Foreground is what is above it; of objects the side that covers less, cut apart by a watershed. Stacks have one threshold for all
+    planes, and foreground is the side that covers less.
     """
     everything = [scores(np.ones(scan.mask.shape), scan, settings) for scan in scans]
     return {"everything foreground": everything, "Otsu's threshold": [_by_threshold(scan, prepared, settings) for scan in scans]}
 
 
 def _by_threshold(scan: Scan, prepared: Prepared, settings) -> dict[str, float]:
+    if scan.mask.ndim == 3:
+        return scores(stack_otsu(unit_image(scan, prepared)).astype(np.float64), scan, settings)
     image = unit_image(scan, prepared).mean(-1)
     if not settings.objects:
         return scores(otsu_mask(image).astype(np.float64), scan, settings)
@@ -137,9 +150,20 @@ def mean_row(rows: list[Mapping[str, float]], errors: bool = True) -> dict[str, 
 
 
 def figure(scans: list[Scan], found: list[np.ndarray], rows: list[Mapping[str, float]], prepared: Prepared) -> np.ndarray:
-    """Returns a picture, uint8 RGB: the scans of the highest, the middle and the lowest Jaccard index (see `judged_figure.draw`)."""
+    """Returns a picture, uint8 RGB: the scans of the highest, the middle and the lowest Jaccard index (see `judged_figure.draw`).
+
+    Of stacks it shows the middle planes.
+    """
     order = np.argsort([-row["iou"] for row in rows], kind="stable")
     picked = [int(order[i]) for i in np.unique(np.linspace(0, len(order) - 1, min(NUM_SHOWN, len(order))).astype(int))]
-    images = [unit_image(scans[i], prepared) for i in picked]
+    images, maps, masks = zip(*(_shown(unit_image(scans[i], prepared), found[i], scans[i].mask) for i in picked), strict=True)
     words = [f"{scans[i].id}: IoU {rows[i]['iou']:.3f}" for i in picked]
-    return judged_figure.draw(images, [found[i] for i in picked], [scans[i].mask for i in picked], words)
+    return judged_figure.draw(list(images), list(maps), list(masks), words)
+
+
+def _shown(image: np.ndarray, found: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of a stack the middle plane."""
+    if mask.ndim == 2:
+        return image, found, mask
+    plane = mask.shape[2] // 2
+    return image[..., plane : plane + 1], found[..., plane], mask[..., plane]

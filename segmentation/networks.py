@@ -227,6 +227,11 @@ def multiple(model: UNet) -> tuple[int, ...]:
     return tuple(side**model.depth for side in model.pool)
 
 
+def example(model: UNet, channels: int) -> jax.ShapeDtypeStruct:
+    """Returns the shape and dtype of an image, or a stack, that a network's parameters can be worked out from."""
+    return jax.ShapeDtypeStruct((1, *(64,) * len(model.pool), channels), jnp.float32)
+
+
 def receptive_radius(model: UNet) -> tuple[int, ...]:
     """Returns along each axis how many input pixels away the farthest lies that changes an output pixel of a `UNet`.
 

@@ -40,7 +40,7 @@ def predict(network: Network, request: prediction.Request, facts: Mapping) -> pr
     `facts` is `training.prediction.facts`, or what names a file of weights. Prints how long an image took. ConfigError for a request that
     cannot be, RunError at the end where files could not be read or segmented.
     """
-    _check(request, network)
+    check(request, network)
     tile = request.tile or automatic_tile(network)
     timed = Timed(network.probability)
     network = dataclasses.replace(network, probability=timed)
@@ -57,12 +57,13 @@ def predict(network: Network, request: prediction.Request, facts: Mapping) -> pr
     options = {"max_pixels": data.max_pixels, "channel": data.channel, "pages": True, "workers": WORKERS}
     outcome = prediction.write_all(request, facts, lambda file: SUFFIXES, one, **options)
     gather(pathlib.Path(request.output))
-    _print_times(timed, outcome)
+    print_times(timed, outcome)
     prediction.refuse(request, outcome)
     return outcome
 
 
-def _check(request: prediction.Request, network: Network) -> None:
+def check(request: prediction.Request, network: Network) -> None:
+    """Raises ConfigError for a request that the network cannot be asked for."""
     prediction.check(request)
     if request.format or request.smoothing or request.size or request.back_projections:
         raise ConfigError(
@@ -156,17 +157,20 @@ def _plain(row: dict) -> dict:
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
 
 
-def gather(folder: pathlib.Path) -> None:
-    """Writes particles.csv and images.csv of all the parts that stand in a folder of predictions; RunError where that cannot be."""
+def gather(folder: pathlib.Path, parts: str = PARTS, names: tuple[str, str] = ("particles.csv", "images.csv")) -> None:
+    """Writes the tables `names`, of particles and of images, of all `parts` that stand in a folder of predictions.
+
+    RunError where that cannot be.
+    """
     rows, images = [], []
-    for path in sorted(folder.rglob(f"*{PARTS}")):
+    for path in sorted(folder.rglob(f"*{parts}")):
         part = read_object(path)
         try:
             images.append(dict(part["image"]))
             rows += [dict(row) for row in part["particles"]]
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{path} is damaged: it holds no particles.\nRemove it, and the same command segments its scan anew.") from error
-    for name, table in (("particles.csv", rows), ("images.csv", images)):
+    for name, table in zip(names, (rows, images), strict=True):
         filled = [{key: "" if value is None else value for key, value in row.items()} for row in particle_table.same_columns(table)]
         try:
             particle_table.write_table(folder / name, filled)
@@ -174,20 +178,21 @@ def gather(folder: pathlib.Path) -> None:
             raise RunError(f"{folder / name} cannot be written: {error.strerror or error}.") from error
 
 
-def times_text(seconds: Sequence[float]) -> str:
+def times_text(seconds: Sequence[float], what: str = "image") -> str:
     """Returns "p50 1.2 ms, p90 1.5 ms, p99 2 ms (120 images)"; p99 from 100 on, for fewer would be their greatest."""
     shares = (50, 90, 99) if len(seconds) >= FEWEST_FOR_P99 else (50, 90)
     values = np.percentile(np.asarray(seconds) * 1e3, shares)
     texts = (f"{value:.0f}" if value >= 100 else f"{value:.3g}" for value in values)
     listed = ", ".join(f"p{share} {text} ms" for share, text in zip(shares, texts, strict=True))
-    return f"{listed} ({len(seconds)} image{'s' if len(seconds) > 1 else ''})"
+    return f"{listed} ({len(seconds)} {what}{'s' if len(seconds) > 1 else ''})"
 
 
-def _print_times(timed: Timed, outcome: prediction.Outcome) -> None:
+def print_times(timed: Timed, outcome: prediction.Outcome, what: str = "image", workers: int = WORKERS) -> None:
+    """Prints how long an image, or `what` it was, took on the device alone and from file to files; nothing where none was segmented."""
     if not timed.seconds or not outcome.spans:
         return
     warm = [end - start for start, end in outcome.spans if start > timed.compiled]
     note = "" if warm else ", compilation included"
-    print(f"device alone: {times_text(timed.seconds)}")
-    whole = times_text(warm or [end - start for start, end in outcome.spans])
-    print(f"file to files, up to {WORKERS} at a time{note}: {whole}")
+    print(f"device alone: {times_text(timed.seconds, what)}")
+    whole = times_text(warm or [end - start for start, end in outcome.spans], what)
+    print(f"file to files, up to {workers} at a time{note}: {whole}")

@@ -2,7 +2,7 @@
 
 Foreground is where a mask is above 0. Crops are reduced to `config.data.height` x `width`, and so are whole scans for the network; what it
 says is brought back to their own pixels before it is judged. The best checkpoint is that of the highest held-out Jaccard index
-on whole scans, the last the one a resume goes on from.
+on whole scans, the last the one a resume goes on from. With `config.data.planes` it is a 3D U-Net of z-stacks: images (b, d, h, w, 1).
 """
 
 import functools
@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from microscopy import fields
 from microscopy.pictures import to_uint8
-from segmentation import augment, exported, judged, losses, maps, networks, prediction
+from segmentation import augment, exported, judged, losses, maps, networks, prediction, stack_prediction
 from training import devices, weights
 from training.descent import descend, follow
 from training.errors import ConfigError
@@ -52,11 +53,14 @@ LIMITS = {
     "eval.num_train_scans": (0, 1_000_000),
 }
 """Smallest and largest value of every number in a segmentation config."""
+STACK_LIMITS = {"model.kernel_depth": (1, 15), "model.pool_depth": (1, 2)}
+"""The same of what only a network of stacks has: along the planes, the length of the kernels and of each pooling."""
 
 
 def check(config, limits=LIMITS) -> None:
     """Raises ConfigError naming the field unless a U-Net can be trained with the config."""
-    for name, (low, high) in limits.items():
+    stacks = fields.num_planes(config.data) > 0
+    for name, (low, high) in {**limits, **(STACK_LIMITS if stacks else {})}.items():
         section, field = name.split(".")
         if field not in config[section]:
             raise ConfigError(f"config.{name} is missing: the config was written for another version; begin from configs/.")
@@ -64,6 +68,9 @@ def check(config, limits=LIMITS) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise ConfigError(f"config.{name}={value}: {low} to {high}.")
     data, model, train = config.data, config.model, config.train
+    for name in ("partition", "objects") if stacks else ():
+        if config.eval[name]:
+            raise ConfigError(f"config.eval.{name}=true: its scores are of images; set it to false for stacks.")
     if model.output not in OUTPUTS:
         raise ConfigError(f"config.model.output={model.output!r}: choose {' or '.join(OUTPUTS)}.")
     if not data.use_masks:
@@ -82,9 +89,12 @@ def check(config, limits=LIMITS) -> None:
 def make_network(config) -> networks.UNet:
     """Returns the U-Net that `config.model` describes; ConfigError naming a field that cannot be."""
     model, dtype = config.model, jnp.dtype(devices.with_dtype(config).model.dtype)
-    fields = {name: model[name] for name in ("base_width", "depth", "activation", "leak", "norm", "dropout", "momentum")}
-    network = networks.UNet(num_maps=OUTPUTS[model.output], kernel=(model.kernel, model.kernel), dtype=dtype, **fields)
-    image = jax.ShapeDtypeStruct((1, 64, 64, config.data.channels), jnp.float32)
+    own = {name: model[name] for name in ("base_width", "depth", "activation", "leak", "norm", "dropout", "momentum")}
+    kernel, pool = (model.kernel, model.kernel), (2, 2)
+    if fields.num_planes(config.data):
+        kernel, pool = (model.kernel_depth, *kernel), (model.pool_depth, *pool)
+    network = networks.UNet(num_maps=OUTPUTS[model.output], kernel=kernel, pool=pool, dtype=dtype, **own)
+    image = networks.example(network, config.data.channels)
     try:
         jax.eval_shape(lambda image: network.init(jax.random.key(0), image, False), image)
     except ValueError as error:
@@ -93,7 +103,10 @@ def make_network(config) -> networks.UNet:
 
 
 def make_probability(config):
-    """Returns probability(params, stats, image): image (n, h, w, c) in [-1, 1] to that of foreground, float32 (n, h, w), jitted."""
+    """Returns probability(params, stats, image): (n, h, w, c) in [-1, 1] to that of foreground, float32 (n, h, w); jitted.
+
+    Of stacks (n, d, h, w, 1) to (n, d, h, w).
+    """
     network = make_network(config)
 
     def probability(params, stats, image):
@@ -131,12 +144,17 @@ def make_task(config) -> Task:
         return shown(functools.partial(probability, *inference(state)), batch)
 
     step = make_train_step(config, network, optimizer)
-    return Task(frozen={}, init=init, train_step=step, settle=lambda state: state, evaluate=evaluate, preview=preview)
+    notes, planes = (), fields.num_planes(config.data)
+    if planes:
+        by, of = (" x ".join(map(str, sides)) for sides in (network.kernel, network.pool))
+        notes = (f"Stacks of {planes} planes; kernels of {by}, poolings of {of} (planes first).",)
+    return Task(frozen={}, init=init, train_step=step, settle=lambda state: state, evaluate=evaluate, preview=preview, notes=notes)
 
 
 def predict(config, workdir, request) -> None:
-    """Writes what is segmented of `request.input` to `request.output` (see `segmentation.prediction`)."""
-    prediction.predict(*exported.opened(config, workdir, request))
+    """Writes what is segmented of `request.input` to `request.output` (`segmentation.prediction`, `stack_prediction`)."""
+    network, *rest = exported.opened(config, workdir, request)
+    (stack_prediction if network.stacks else prediction).predict(network, *rest)
 
 
 def export(config, workdir, request) -> None:
@@ -151,7 +169,8 @@ def make_optimizer(train) -> optax.GradientTransformation:
 
 def initial(network, key, imported, data) -> tuple[Any, Any]:
     """Returns (params, stats) at step 0: fresh, or of `imported` (the moving averages where it has some)."""
-    image = jnp.zeros((1, data.height, data.width, data.channels))
+    planes = fields.num_planes(data)
+    image = jnp.zeros((1, *([planes] if planes else []), data.height, data.width, data.channels))
     made = jax.jit(network.init, static_argnums=2)(key, image, False)
     params, stats = made["params"], made.get("batch_stats", {})
     if imported is not None:
@@ -202,9 +221,11 @@ def make_train_step(config, network, optimizer):
 
 
 def shown(probability, batch) -> np.ndarray:
-    """Returns uint8 pictures (n, h, 3 w, 1 or 3): crops, their probability of foreground, their masks."""
+    """Returns uint8 pictures (n, h, 3 w, 1 or 3): crops, their probability of foreground, their masks; of stacks the middle planes."""
     image, truth = (np.asarray(batch[name])[:NUM_SHOWN] for name in ("image", "mask"))
     found = np.asarray(probability(jnp.asarray(image)))
+    if image.ndim == 5:
+        image, truth, found = (one[:, one.shape[1] // 2] for one in (image, truth, found))
     others = [2 * found - 1, np.where(truth > 0, 1.0, -1.0)]
     columns = [image, *(np.repeat(other[..., None], image.shape[-1], axis=-1) for other in others)]
     return to_uint8(np.concatenate(columns, axis=2))

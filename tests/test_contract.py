@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from microscopy import fields
 from microscopy.normalisation import ValueMap
 from microscopy.preparation import Prepared
 from training import loop
@@ -26,7 +27,8 @@ def get_config(name, preset):
 
 
 def fake_batch(config):
-    shape = (config.train.batch_size, config.data.height, config.data.width, config.data.channels)
+    planes = fields.num_planes(config.data)
+    shape = (config.train.batch_size, *([planes] if planes else []), config.data.height, config.data.width, config.data.channels)
     batch = {"image": jax.random.uniform(jax.random.key(0), shape, minval=-1, maxval=1)}
     return batch | ({"mask": (batch["image"][..., 0] > 0.5).astype(jnp.int32)} if config.data.use_masks else {})
 

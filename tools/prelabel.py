@@ -84,6 +84,9 @@ def make_find(values) -> Callable[[Scan], np.ndarray]:
     else:
         network, _ = exported.of_workdir(workdirs.read_config(values.workdir), values.workdir, values.checkpoint)
 
+    if network.stacks:
+        raise ConfigError("its network is of stacks; labels are made by networks of images.")
+
     def find(scan):
         probability = inference.segment(network, scan).probability
         return instances.from_probability(probability, network.threshold, values.min_area, scan.nm_per_pixel)

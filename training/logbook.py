@@ -167,8 +167,8 @@ class Logbook:
         self._board(tensorboard.add_picture, step, self.wall_clock(), name, picture, path.read_bytes())
 
     def images(self, name: str, step: int, images: np.ndarray) -> None:
-        """Draws a grid of images (n, h, w, c), uint8 or float in [-1, 1], as `picture` does."""
-        images = np.asarray(images)
+        """Draws a grid of images (n, h, w, c), or stacks' middle planes, uint8 or float in [-1, 1], as `picture` does."""
+        images = pictures.middle_plane(np.asarray(images))
         images = images if images.dtype == np.uint8 else pictures.to_uint8(images)
         self.picture(name, step, pictures.grid(images))
 

@@ -204,13 +204,15 @@ def write_all(
     channel: str = "",
     pages: bool = False,
     workers: int = WORKERS,
+    read: Callable[[str, Item], Scan] | None = None,
 ) -> Outcome:
     """Returns what came of it after the predictions of every scan of `request.input` stand in `request.output`.
 
     Those of the scan with the id "a" are the files "a" + suffix, `suffixes(file)` of the input file and, with their contents, `one(scan)`
     of what was read. A scan all of whose files are there is left. `one` runs in several threads: what must be alone takes its own lock.
     prediction.json holds the `facts`; a folder of others is refused (ConfigError). A scan that raises DataError is named and the
-    others go on. The disk's refusal ends it at once (RunError). `pages` makes each page of a TIFF a scan (`items`). With `request.watch`
+    others go on. The disk's refusal ends it at once (RunError). `pages` makes each page of a TIFF a scan (`items`), `read` reads
+    a file in place of `make_read`'s. With `request.watch`
     scans are predicted as they arrive (`arrivals.settled`), until a signal.
     """
     check(request)
@@ -219,7 +221,7 @@ def write_all(
         existing_folder(request.input)
     files = {} if waits else items(list_scans(request.input), pages)
     claim(folder, RECORD, facts, "*", free=("workdir", "tile"))
-    read, spans = make_read(max_pixels, channel), []
+    read, spans = read or make_read(max_pixels, channel), []
 
     def predict(id: str, item: Item) -> Refused | None:
         started = time.perf_counter()

@@ -98,3 +98,13 @@ def test_bad_input_is_refused():
         thresholds.footprint_mask(np.array([[0.0, np.nan]]))
     with pytest.raises(DataError, match="bool or int"):
         thresholds.split_touching(np.zeros((4, 4)))
+
+
+def test_a_stack_has_one_threshold_for_all_planes_and_the_rarer_side():
+    truth = np.stack([discs([(30, 40, 9), (70, 30, 14)]), discs([(60, 90, 11)]), np.zeros((100, 120), bool)], axis=-1)
+    image = np.where(truth, 40.0, 200.0) + np.random.default_rng(0).normal(0, 5, truth.shape)
+    mask = thresholds.stack_otsu(image, smoothing=0.5)
+    assert (mask & truth).sum() / (mask | truth).sum() > 0.9 and not mask[..., 2].any()  # a threshold of its own would cut the noise
+    turned = thresholds.stack_otsu(-image, smoothing=0.5)
+    assert (mask & turned).sum() / (mask | turned).sum() > 0.95  # the histogram's bins lie elsewhere
+    assert not thresholds.stack_otsu(np.ones((4, 5, 2))).any()

@@ -2,6 +2,7 @@
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -9,7 +10,8 @@ import tifffile
 from microscopy.channels import to_nm
 from microscopy.native import read_channels
 from microscopy.scan import DataError
-from microscopy.writing import encode_gwy, encode_tiff
+from microscopy.tiff_stack import read_stack
+from microscopy.writing import encode_gwy, encode_tiff, encode_tiff_stack
 
 KEY = np.random.default_rng(0)
 HEIGHT = (KEY.normal(size=(40, 33)) * 10.0 ** KEY.integers(-6, 7, size=(40, 33))).astype(np.float32)
@@ -98,3 +100,19 @@ def test_tiff_of_what_it_does_not_hold(pixels):
 def test_pixel_sizes_that_no_rational_states():
     with pytest.raises(DataError, match="cannot be stated"):
         encode_tiff(HEIGHT, (1e-12, 1e-12))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_stack_comes_back_page_by_page(tmp_path, dtype, count):
+    planes = np.random.default_rng(0).uniform(0, 250, (count, 7, 9)).astype(dtype)
+    (tmp_path / "a.tif").write_bytes(encode_tiff_stack(planes, (2.0, 3.0)))
+    done, found = cv2.imreadmulti(str(tmp_path / "a.tif"), flags=cv2.IMREAD_UNCHANGED)
+    assert done and np.array_equal(np.stack(found), planes)
+    pages = read_stack(tmp_path / "a.tif", max_pixels=100, max_total=1000)
+    assert np.array_equal(np.stack([page.pixels for page in pages]), planes)
+    assert [page.nm_per_pixel for page in pages] == [pytest.approx((2.0, 3.0))] * count
+    if count == 1:
+        assert (tmp_path / "a.tif").read_bytes() == encode_tiff(planes[0], (2.0, 3.0))
+    with pytest.raises(DataError, match="a stack is"):
+        encode_tiff_stack(planes[0])

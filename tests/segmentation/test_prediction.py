@@ -129,8 +129,6 @@ def test_the_halo_and_multiple_are_the_networks_and_group_norm_sees_the_whole():
     np.testing.assert_allclose(inference.in_tiles(group, image, tile=16), whole(image, probability), atol=1e-5)
     with pytest.raises(ConfigError, match="group norm sees the whole image"):
         predict(group, "in", "out", tile=64)
-    with pytest.raises(ConfigError, match="of images; this one is of stacks"):
-        inference.network_of(UNet(pool=(2, 2, 2), kernel=(3, 3, 3)), None, data(), GREY)
 
 
 def test_many_sizes_compile_few_shapes(tmp_path, capsys):
