@@ -4,10 +4,10 @@
     python main.py --config=configs/isbi2012_table.py:cpu $SOURCE --workdir=runs/isbi
 
 A run over stages, each a training in a folder of the workdir: four folds of neighbouring slices for the U-Net alone and for iou_squared,
-the fourth fold for the other quality functions. The critics also learn the qualities of windows (`window_weight`). WORKDIR/table.md and table.json hold both tables, on training and held-out slices,
-published against ours; the same command again goes on, and writes them anew from the stages that are finished. Other fields by
---config.stages.NAME.FIELD=VALUE, for all stages --config.num_steps=N (U-Net alone), gan_steps=N and window_weight=X (in a GAN; 0 is as
-published).
+the fourth fold for the other quality functions. Critics also learn the qualities of windows (see unet_gan_isbi2012.py). WORKDIR/table.md
+and table.json hold both tables, on training and held-out slices, published against ours; the same command again goes on, and writes them
+anew from the stages that are finished. Other fields by --config.stages.NAME.FIELD=VALUE, for all stages --config.num_steps=N (U-Net
+alone), --config.gan_steps=N and --config.window_weight=X (in a GAN; 0 is as published).
 
 Published: see unet_isbi2012.py and unet_gan_isbi2012.py. Ours: the folds; the published figures are of one split into 30 and 30 slices.
 

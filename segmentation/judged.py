@@ -120,21 +120,24 @@ def mean_diameter(objects: np.ndarray) -> float:
 def baselines(scans: list[Scan], prepared: Prepared, settings) -> dict[str, list[dict[str, float]]]:
     """Returns rows of what needs no network: everything foreground, and Otsu's threshold.
 
-    Foreground is what is above it; of objects the side that covers less, cut apart by a watershed. Stacks have one threshold for all
-    planes, and foreground is the side that covers less.
+    Of objects the threshold's side that covers less of the scan, cut apart by a watershed; else the side, above or below, that has the
+    higher mean IoU over all scans. Stacks have one threshold for all planes.
     """
     everything = [scores(np.ones(scan.mask.shape), scan, settings) for scan in scans]
-    return {"everything foreground": everything, "Otsu's threshold": [_by_threshold(scan, prepared, settings) for scan in scans]}
+    if settings.objects:
+        found = [instances.otsu_watershed(unit_image(scan, prepared).mean(-1), min_area=settings.min_area) for scan in scans]
+        rows = [scores((one > 0).astype(np.float64), scan, settings, one) for one, scan in zip(found, scans, strict=True)]
+    else:
+        masks = [_by_threshold(unit_image(scan, prepared), scan.mask.ndim) for scan in scans]
+        sides = [
+            [scores((mask == side).astype(np.float64), scan, settings) for mask, scan in zip(masks, scans, strict=True)] for side in (1, 0)
+        ]
+        rows = max(sides, key=lambda side: mean_row(side, errors=False)["iou"])
+    return {"everything foreground": everything, "Otsu's threshold": rows}
 
 
-def _by_threshold(scan: Scan, prepared: Prepared, settings) -> dict[str, float]:
-    if scan.mask.ndim == 3:
-        return scores(stack_otsu(unit_image(scan, prepared)).astype(np.float64), scan, settings)
-    image = unit_image(scan, prepared).mean(-1)
-    if not settings.objects:
-        return scores(otsu_mask(image).astype(np.float64), scan, settings)
-    objects = instances.otsu_watershed(image, min_area=settings.min_area)
-    return scores((objects > 0).astype(np.float64), scan, settings, objects)
+def _by_threshold(image: np.ndarray, axes: int) -> np.ndarray:
+    return stack_otsu(image) if axes == 3 else otsu_mask(image.mean(-1))
 
 
 def mean_row(rows: list[Mapping[str, float]], errors: bool = True) -> dict[str, float]:
