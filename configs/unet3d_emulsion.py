@@ -23,13 +23,13 @@ def get_config(preset: str = ""):
     if preset not in PRESETS:
         raise ValueError(f"preset {preset!r}: choose cpu or tiny, or write no preset for the real thing")
     c = unet.config("unet3d_emulsion", 128)
-    c.data.update({"source": "emulsion", "num_simulated": 24})
+    c.data.update({"source": "emulsion", "num_simulated": 24, "rotation": "quarter"})  # see unet_emulsion.py
     c.data.planes = 8  # of a stack; a TIFF has as many pages
     c.data.plane_nm = 1000.0  # nm from plane to plane, for the table of clusters; 0: not known
     c.model.update({"base_width": 32, "depth": 3})
     c.model.kernel_depth = 3  # of each convolution along the planes; 1: slice by slice
     c.model.pool_depth = 1  # of each pooling along the planes: 1 or 2
-    c.train.update({"batch_size": 8})
+    c.train.update({"batch_size": 8, "augment": "none"})
     c.eval.update({"objects": False, "num_scans": 4, "min_area": 4})
     PRESETS[preset](c)
     return c.lock()
