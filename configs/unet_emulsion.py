@@ -16,14 +16,15 @@ from configs import unet
 def get_config(preset: str = ""):
     """Returns the locked config for a preset: "" (the real thing), "cpu" or "tiny"."""
     c = unet.config("unet_emulsion", 256)
-    # Grains are 3 to 5 pixels wide: elastic deformation and free turns move a mask by half a pixel against its frame, too much for them.
+    # Grains are 6 to 12 pixels wide: elastic deformation and free turns move a mask by half a pixel against its frame, too much for them.
     c.data.update({"source": "emulsion", "num_simulated": 60, "rotation": "quarter"})
     c.train.augment = "none"
     c.eval.update({"objects": False})
     if preset == "cpu":
         unet.cpu(c)
         c.model.base_width = 8
-        c.train.update({"batch_size": 8, "num_steps": 1_500})
+        c.data.num_simulated = 30
+        c.train.update({"batch_size": 8, "num_steps": 1_200, "rate": 3e-3})
         c.eval.num_scans = 6
         return c.lock()
     return unet.finished(c, preset)

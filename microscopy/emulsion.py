@@ -33,7 +33,7 @@ class EmulsionSettings:
     """
 
     size_px: tuple[int, int] = (1024, 1280)
-    nm_per_pixel: float = 300.0
+    nm_per_pixel: float = 150.0
     thickness: float = 16.0
     plane_spacing: float = 1.0
     num_tracks: float = 40.0
