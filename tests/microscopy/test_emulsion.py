@@ -10,7 +10,7 @@ from microscopy import emulsion
 from microscopy.emulsion import GRAIN, EmulsionSettings
 from microscopy.scan import DataError
 
-SMALL = EmulsionSettings(size_px=(256, 320))
+SMALL = EmulsionSettings(size_px=(256, 320), nm_per_pixel=300.0)
 CLEAN = dataclasses.replace(SMALL, shading=0.0, full_well=1e12, read_noise=0.0)
 
 
@@ -137,7 +137,7 @@ def test_scans_carry_mask_scale_and_depend_on_their_number_only():
     scans = emulsion.emulsion_scans(SMALL, 2, seed=7)
     assert [scan.id for scan in scans] == ["emulsion_000", "emulsion_001"] and scans[0].unit == "grey"
     np.testing.assert_array_equal(scans[1].pixels, emulsion.simulate_frames(SMALL, (7, 1)).pixels[0])
-    assert scans[0].nm_per_pixel == (150.0, 150.0) and scans[0].mask.dtype == np.int32 and scans[0].mask.shape == (256, 320)
+    assert scans[0].nm_per_pixel == (300.0, 300.0) and scans[0].mask.dtype == np.int32 and scans[0].mask.shape == (256, 320)
 
 
 @pytest.mark.parametrize(
