@@ -7,8 +7,9 @@ Published: 30 slices 512 x 512; U-Net with leaky ReLU and tanh; critic of a U-Ne
 mask and learns module, squaring, percent, IoU or whether the mask is a true one; trained on IoU squared its table has module .235, squaring
 .453, 88.3 % and IoU .866 on the training slices, .212, .407, 89.5 % and .89 on others. No supervised loss.
 Not published, ours: everything else: sizes of both networks, what masks the critic learns on (predicted, true and six kinds of damage;
-segmentation/damage.py), its mean over space before the dense layers, rates, a start in which only the critic learns, the optional
-`supervised_weight` (0 as published), and the critic audit.
+segmentation/damage.py), its mean over space before the dense layers, rates (the U-Net's a fifth of its critic's: 50 % of its steps help
+without windows, 100 % with), a start in which only the critic learns, and the critic audit. Options, 0 as published: `supervised_weight`,
+and `window_weight`, by which the critic learns the qualities of windows of 8 px too (the measured gain is in docs/segmentation.md).
 
 Presets: `:tiny` seconds, for tests; `:cpu` minutes on a laptop, 16 maps at the U-Net's first level, 8 at the critic's.
 """
