@@ -41,11 +41,11 @@ class EmulsionSettings:
     curvature_radius: float = 2000.0
     grains_per_100um: float = 60.0
     scatter: float = 0.1
-    fog_per_1000um3: float = 1.5
+    fog_per_1000um3: float = 0.5
     grain_radius: tuple[float, float] = (0.4, 0.5)
     transmission: float = 0.15
     focus_sigma: float = 0.2
-    blur_per_um: float = 0.4
+    blur_per_um: float = 0.7
     depth_of_field: float = 3.0
     visible: float = 0.6
     background: float = 200.0

@@ -10,7 +10,7 @@ from microscopy import emulsion
 from microscopy.emulsion import GRAIN, EmulsionSettings
 from microscopy.scan import DataError
 
-SMALL = EmulsionSettings(size_px=(256, 320), nm_per_pixel=300.0)
+SMALL = EmulsionSettings(size_px=(256, 320), nm_per_pixel=300.0, blur_per_um=0.4)
 CLEAN = dataclasses.replace(SMALL, shading=0.0, full_well=1e12, read_noise=0.0)
 
 
