@@ -22,7 +22,7 @@ def get_config(preset: str = ""):
     c = unet.config("unet_gan_isbi2012", 256)
     c.task = "segmentation.metric_critic"
     unet_isbi2012.membranes(c)
-    c.model.update({"critic_width": 16, "critic_depth": 3, "critic_strided": 3, "critic_hidden": 64})
+    c.model.update({"critic_width": 16, "critic_depth": 3, "critic_strided": 3, "critic_hidden": 64, "critic_products": False})
     c.train.update({"quality": "iou_squared", "supervised_weight": 0.0, "window_weight": 0.0})
     # A U-Net that is slower than its critic: at equal rates it leaves the masks for which the critic's word is worth something.
     c.train.update({"rate": 2e-4, "critic_rate": 1e-3, "critic_warmup": 100})

@@ -51,7 +51,7 @@ def make_critic(config) -> networks.Critic:
     """Returns the critic that `config.model` describes."""
     model, dtype = config.model, jnp.dtype(devices.with_dtype(config).model.dtype)
     shape = {"base_width": model.critic_width, "depth": model.critic_depth, "num_strided": model.critic_strided}
-    shape["windows"] = config.train.window_weight > 0
+    shape |= {"windows": config.train.window_weight > 0, "products": model.critic_products}
     return networks.Critic(hidden=model.critic_hidden, kernel=(model.kernel, model.kernel), leak=model.leak, dtype=dtype, **shape)
 
 
@@ -135,15 +135,10 @@ def weighed(form, train, *pairs):
     return whole if pairs[0][1] is None else whole + train.window_weight * form(train.quality, *(pair[1] for pair in pairs))
 
 
-def _joined(first, second):
-    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
-
-
 def make_train_step(config, network, critic, optimizers):
-    """Returns train_step(state, frozen, batch, key) -> (state, scalars): one update of both networks, from one pass of each.
+    """Returns train_step(state, frozen, batch, key) -> (state, scalars): one update of both networks.
 
-    The critic judges the predicted masks once, for its own loss and for the U-Net's. Until `train.critic_warmup` steps only the
-    critic and, where it has a weight, the supervised loss move anything.
+    Until `train.critic_warmup` steps only the critic and, where it has a weight, the supervised loss move anything.
     """
     train = config.train
     class_weights = jnp.asarray(train.class_weights, jnp.float32) if train.class_weights else None
@@ -170,24 +165,25 @@ def make_train_step(config, network, critic, optimizers):
             return (maps.signs(out), train.supervised_weight * plain), changed.get("batch_stats", {})
 
         (predicted, plain), pull, stats = jax.vjp(segment, state.network.params, has_aux=True)
-        others = jnp.concatenate([truth, damage(damage_key, truth, predicted)])
-        params, twice = state.critic.params, jnp.concatenate([image, image])
-        said, pull_said = jax.vjp(judge, params, image, predicted)
-        said_others, pull_others = jax.vjp(lambda p: judge(p, twice, others), params)
-        wanted = wanted_of(predicted, truth, jnp.zeros(len(truth)))
-        wanted_others = wanted_of(others, jnp.concatenate([truth, truth]), jnp.repeat(jnp.array([1.0, 0.0]), len(truth)))
+        masks = jnp.concatenate([predicted, truth, damage(damage_key, truth, predicted)])
+        params, real = state.critic.params, jnp.repeat(jnp.array([0.0, 1.0, 0.0]), len(truth))
+        wanted = wanted_of(masks, jnp.concatenate([truth] * 3), real)
 
-        def both(a, b):
-            return weighed(critic_loss, train, _joined(a, b), _joined(wanted, wanted_others))
+        def of_critic(params):
+            said = judge(params, image, masks)
+            return weighed(critic_loss, train, said, wanted), said
 
-        loss_c, (to_said, to_others) = jax.value_and_grad(both, (0, 1))(said, said_others)
-        gradient_c = jax.tree.map(jnp.add, pull_said(to_said)[0], pull_others(to_others)[0])
-        error, to_error = jax.value_and_grad(lambda x: weighed(predicted_error, train, x))(said)
+        def of_masks(predicted):
+            return weighed(predicted_error, train, judge(params, image, predicted))
+
+        (loss_c, said), gradient_c = jax.value_and_grad(of_critic, has_aux=True)(params)
+        error, to_masks = jax.value_and_grad(of_masks)(predicted)
         led = jnp.where(state.step < train.critic_warmup, 0.0, 1.0)
-        (gradient,) = pull((led * pull_said(to_error)[2], jnp.ones_like(plain)))
+        (gradient,) = pull((led * to_masks, jnp.ones_like(plain)))
         net = descend(state.network, gradient, optimizers[0]).replace(stats=stats)
         average = follow(state.average, {"params": net.params, "stats": stats}, train.ema_decay, state.step)
-        scalars = {"critic/loss": loss_c, "critic/loss_predicted": critic_loss(train.quality, said[0], wanted[0])}
+        own = critic_loss(train.quality, said[0][: len(truth)], wanted[0][: len(truth)])
+        scalars = {"critic/loss": loss_c, "critic/loss_predicted": own}
         scalars["network/predicted_error"] = error
         scalars |= {"network/iou": jnp.mean(losses.iou(losses.to_signs(predicted), truth)), "network/gradient": optax.tree.norm(gradient)}
         return State(state.step + 1, net, descend(state.critic, gradient_c, optimizers[1]), average), scalars

@@ -155,14 +155,18 @@ class UNet(nn.Module):
 
 
 class Critic(nn.Module):
-    """Scans (b, *sizes, c) and masks (b, *sizes, 1 or more), both in [-1, 1], to numbers (b,) float32: how good each mask is for its scan.
+    """Scans (b, *sizes, c) and masks (r b, *sizes, 1), both in [-1, 1], to numbers (r b,) float32: how good each mask is for its scan.
+
+    Mask i belongs to scan i modulo b.
 
     A U-Net of scan and mask, `num_strided` convolutions of stride 2, a hidden dense layer, one linear number: a predicted quality, or a
     logit. Published are "U-Net, then convolutions, then dense layers" and no numbers: all fields are ours. The convolutions have
     base_width maps, twice as many from each to the next up to 8 times; sizes are `reflected` to multiples before. `pool` "mean"
     averages over space and takes any size, and a mean is what most of the qualities are; "flatten" ties the weights to one size.
     With `windows` each place of the last strided convolution says a number too, by one linear layer: how good the mask is in its window
-    of 2^num_strided pixels a side. Ours: a crop then teaches as many numbers as it has windows.
+    of 2^num_strided pixels a side. Ours: a crop then teaches as many numbers as it has windows. With `products` the U-Net sees the scan
+    alone, and the strided convolutions see its maps, the mask, and each map times the mask: agreement of a mask with what the scan shows is
+    a product, which ReLUs learn slowly, and masks of one scan share its maps. Ours too.
     `axes`: 2 for images, 3 for stacks. The other fields are the U-Net's; norm "none" makes a mask's number independent of the others
     in its batch.
     """
@@ -179,6 +183,7 @@ class Critic(nn.Module):
     dropout: float = 0.0
     pool: str = "mean"
     windows: bool = False
+    products: bool = False
     momentum: float = 0.9
     precision: Any = None
     dtype: Any = jnp.float32
@@ -188,13 +193,17 @@ class Critic(nn.Module):
         """Returns the numbers, and those of the windows (b, *places) float32 or None.
 
         ValueError where a field is none of those named above or scan and mask do not fit together."""
-        if self.pool not in POOLS or image.shape[:-1] != mask.shape[:-1]:
+        if self.pool not in POOLS or image.shape[1:-1] != mask.shape[1:-1] or mask.shape[0] % image.shape[0]:
             raise ValueError(f"pool={self.pool!r}: choose {', '.join(POOLS)}; scans {image.shape} and masks {mask.shape} of equal sizes")
         shared = {name: getattr(self, name) for name in _SHARED}
-        x = jnp.concatenate([image, mask.astype(image.dtype)], axis=-1)
-        x = reflected(x, (2 ** max(self.depth, self.num_strided),) * self.axes)
-        x = UNet(num_maps=self.base_width, pool=(2,) * self.axes, name="unet", **shared)(x, train)
+        multiples, each = (2 ** max(self.depth, self.num_strided),) * self.axes, (mask.shape[0] // image.shape[0], *(1,) * (self.axes + 1))
+        image, mask = reflected(image, multiples), reflected(mask.astype(image.dtype), multiples)
+        seen = image if self.products else jnp.concatenate([jnp.tile(image, each), mask], axis=-1)
+        x = UNet(num_maps=self.base_width, pool=(2,) * self.axes, name="unet", **shared)(seen, train)
         x = activated(x, self.activation, self.leak)
+        if self.products:
+            x = jnp.tile(x, each)
+            x = jnp.concatenate([x, mask, x * mask], axis=-1)
         for index in range(self.num_strided):
             conv = Downsample(self.base_width * 2 ** min(index, 3), self.precision, self.dtype, self.norm == "none", name=f"strided{index}")
             x = normalised(conv(x), self.norm, train, self.momentum, self.dtype, f"strided{index}_norm")

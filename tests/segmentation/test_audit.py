@@ -34,7 +34,8 @@ class Fixed:
         self.quality, self.said = quality, said
 
     def apply(self, variables, image, masks, train):
-        return self.said(losses.QUALITIES[self.quality](masks[..., 0], losses.to_signs(image[..., 0]))), None
+        truth = jnp.tile(losses.to_signs(image[..., 0]), (len(masks) // len(image), 1, 1))
+        return self.said(losses.QUALITIES[self.quality](masks[..., 0], truth)), None
 
 
 def looked(quality, said):

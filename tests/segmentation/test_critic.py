@@ -51,6 +51,38 @@ def test_windows_say_numbers_of_their_own_places():
     assert Critic(base_width=4, depth=0, num_strided=3, hidden=8).apply(variables, image, mask, True)[1] is None
 
 
+def test_products_are_the_networks_maps_times_the_mask():
+    """Weights of the products change nothing where the mask is 0, and as much as those of the maps themselves where it is 1."""
+    image, width = images(2, 16, 16, 1), 4
+    model = Critic(base_width=width, depth=0, num_strided=1, hidden=8, products=True)
+    variables = filled(model, image, image, True)
+    stored = variables["params"]["strided0"]["kernel"]
+    kernel = stored.reshape(2, 2, 4, 2 * width + 1, -1)  # the maps, the mask, the maps times the mask
+    other = images(*kernel[..., :width, :].shape)
+
+    def call(maps, products, value):
+        changed = {
+            "strided0": variables["params"]["strided0"]
+            | {"kernel": jnp.concatenate([maps, kernel[..., width : width + 1, :], products], 3).reshape(stored.shape)}
+        }
+        return np.asarray(model.apply({"params": variables["params"] | changed}, image, jnp.full_like(image, value), True)[0])
+
+    maps, products = kernel[..., :width, :], kernel[..., width + 1 :, :]
+    np.testing.assert_allclose(call(maps, other, 0.0), call(maps, products, 0.0), atol=1e-5)
+    np.testing.assert_allclose(call(maps + products, other - other, 1.0), call(maps, products, 1.0), atol=1e-4)
+    assert np.abs(call(maps, other, 1.0) - call(maps, products, 1.0)).min() > 1e-3
+
+
+@pytest.mark.parametrize("products", [False, True])
+def test_several_masks_of_a_scan_are_judged_as_each_alone(products):
+    image, masks = images(2, 16, 16, 1), images(6, 16, 16, 1)
+    model = Critic(base_width=4, depth=1, num_strided=1, hidden=8, products=products)
+    variables = filled(model, image, masks, True)
+    together = model.apply(variables, image, masks, True)[0]
+    alone = [model.apply(variables, image[i % 2 : i % 2 + 1], masks[i : i + 1], True)[0] for i in range(6)]
+    np.testing.assert_allclose(together, jnp.concatenate(alone), atol=1e-5)
+
+
 @pytest.mark.parametrize(("sizes", "axes"), [((32, 32), 2), ((21, 70), 2), ((1, 1), 2), ((8, 9, 17), 3)])
 def test_scans_of_any_size_have_one_number_each(sizes, axes):
     model = Critic(base_width=4, depth=2, num_strided=3, hidden=8, axes=axes, kernel=(3,) * axes, norm="batch", dtype=jnp.bfloat16)
