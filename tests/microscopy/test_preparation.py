@@ -253,4 +253,4 @@ def test_the_simulated_emulsion_is_a_source_of_photographs_with_masks():
     prepared = preparation.prepare(config)
     (scan,) = prepared.splits["train"]
     assert scan.id == "emulsion_000" and scan.pixels.shape == scan.mask.shape == (1024, 1280) and scan.pixels.dtype == np.uint8
-    assert prepared.facts[scan.id]["levelling"] == {"method": "none"} and scan.nm_per_pixel == (300.0, 300.0) and scan.mask.max() > 5
+    assert prepared.facts[scan.id]["levelling"] == {"method": "none"} and scan.nm_per_pixel == (150.0, 150.0) and scan.mask.max() > 5
