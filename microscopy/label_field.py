@@ -18,6 +18,7 @@ from microscopy.thresholds import cut_at_valleys, height_map, split_touching, wi
 KINDS = ("distance", "mask")
 REACH = 24.0
 SMALLEST_SHARE = 768
+MOST_COUNTED = 2**22
 ROUGHNESS, DEPTH = 0.1, 0.3
 """Two maxima are two particles where the valley between them is lower by 30 % of the lesser one, 0.1 added to both: the field of one
 particle as networks draw it is uneven by about 0.05."""
@@ -40,33 +41,35 @@ def field(mask: np.ndarray, reach: float = REACH, kind: str = "distance") -> np.
         raise DataError(f"label field: mask {mask.shape} {mask.dtype}; an instance map (h, w) of whole numbers from 0 on is needed.")
     if kind not in KINDS or not 0 < reach < np.inf:
         raise DataError(f"label field: kind {kind!r}, reach {reach}; choose {' or '.join(KINDS)}, and a reach above 0 pixels.")
-    if kind == "mask":
+    if kind == "mask" or mask.min() == mask.max():
         return np.where(mask > 0, 1.0, -1.0).astype(np.float32)
-    signed = -_inside(mask == 0)
-    labels = numbered(mask)
+    signed, labels = -_inside(mask == 0), numbered(mask)
     for number, box in enumerate(scipy.ndimage.find_objects(labels), 1):
         window = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
         own = labels[window] == number
         signed[window][own] = _inside(own)[own]
     # By a table: cv2's roots differ by one ulp from call to call, and a field must be the same bits whenever a run goes on.
-    squared, place = np.unique(signed, return_inverse=True)
-    values = [math.copysign(math.tanh((math.sqrt(abs(value)) - 0.5) / reach), value) for value in squared.tolist()]
-    return np.array(values, np.float32)[place].reshape(mask.shape)
+    place = signed - signed.min()
+    used = np.flatnonzero(np.bincount(place.ravel()))
+    table = np.zeros(place.max() + 1, np.float32)
+    table[used] = [math.copysign(math.tanh((math.sqrt(abs(value)) - 0.5) / reach), value) for value in (used + signed.min()).tolist()]
+    return table[place]
 
 
 def numbered(mask: np.ndarray) -> np.ndarray:
     """Returns an int32 instance map (h, w) with the instances of a map numbered 1, 2, ... in the order of their numbers, however large."""
-    return (np.unique(mask, return_inverse=True)[1].reshape(mask.shape) + (mask.min() > 0)).astype(np.int32)
+    mask = np.asarray(mask).astype(np.int64)
+    if mask.max() > MOST_COUNTED:
+        return (np.unique(mask, return_inverse=True)[1].reshape(mask.shape) + (mask.min() > 0)).astype(np.int32)
+    there = np.bincount(mask.ravel()) > 0
+    there[0] = False
+    return np.where(there, np.cumsum(there), 0).astype(np.int32)[mask]
 
 
 def _inside(region: np.ndarray) -> np.ndarray:
-    """Returns float64 (h, w) of whole numbers: the squared distance from each pixel of a bool region to the nearest outside it, 0 outside.
-
-    inf where all is inside.
-    """
-    if region.all():
-        return np.full(region.shape, np.inf)
-    return np.rint(cv2.distanceTransform(region.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE).astype(np.float64) ** 2)
+    """Returns int64 (h, w): the squared distance in pixels from each of a bool region to the nearest outside it, 0 outside."""
+    distance = cv2.distanceTransform(region.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.rint(distance.astype(np.float64) ** 2).astype(np.int64)
 
 
 def smallest_area(height: int, width: int) -> int:

@@ -127,9 +127,9 @@ def with_held_out(config, prepared: Prepared, place: str, nm_per_pixel: float = 
         found = prepare(other)
     except FieldError as error:
         text = str(error).splitlines()[0].removeprefix(f"config.data.resample_nm={other.data.resample_nm}: ")
-        raise DataError(
-            f"--input={place}: {text.partition('; give config')[0]}.\nGive --nm_per_pixel, or larger scans of that kind."
-        ) from None
+        masks = "Put them into its folder masks: the run draws labels, which are scored by them."
+        remedy = masks if "no mask" in text else "Give --nm_per_pixel, or larger scans of that kind."
+        raise DataError(f"--input={place}: {text.partition('; give config')[0]}.\n{remedy}") from None
     if found.value_map.unit != prepared.value_map.unit or (found.value_map.nm_per_pixel is None) != (map_nm is None):
         units = [f"{one.unit}{'' if one.nm_per_pixel else ' without nm per pixel'}" for one in (found.value_map, prepared.value_map)]
         raise DataError(f"{place}: the scans hold {units[0]}, those of the run {units[1]}; they cannot be compared.")

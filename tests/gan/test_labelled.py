@@ -87,7 +87,8 @@ def run(tmp_path_factory):
     """(workdir, config) of a labelled DCGAN of a few steps."""
     workdir, config = tmp_path_factory.mktemp("labelled"), dcgan32.get_config("tiny").unlock()
     config.data.label_field = "distance"
-    config.train.update({"num_steps": 4, "save_every": 4, "eval_every": 4, "preview_every": 4, "augment": ("colour",)})
+    config.train.update({"num_steps": 4, "save_every": 4, "eval_every": 4, "preview_every": 4, "augment": ("colour", "translation")})
+    config.train.ema_decay = 0.9  # as in the test of resuming, so that both compile once
     config.eval.num_images = 8
     loop.train(config.lock(), workdir, Stop())
     return workdir, config
