@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from microscopy import atomic, fields, inspection, native, overview, pictures, reduction
+from microscopy import atomic, fields, inspection, label_field, native, overview, pictures, reduction
 from microscopy.boundaries import boundary_weights
 from microscopy.preparation import Prepared, prepare
 from microscopy.preparation import with_held_out as with_held_out
@@ -23,19 +23,20 @@ from microscopy.scan import DataError, Scan
 from training.task import Batch, Data
 
 
-def resident(scans: list[Scan], prepared: Prepared, data) -> dict[str, np.ndarray]:
+def resident(scans: list[Scan], prepared: Prepared, data, masks: bool = False) -> dict[str, np.ndarray]:
     """Returns the host arrays that crops are cut from: one flat buffer of reduced copies, and each scan's place in it.
 
-    `pixels` float32 (p, c) in [-1, 1]; per scan `offset`, `height`, `width` of its copy, `size` (h, w) in px of the scan,
-    `scale` (y, x) px of the copy for one of the scan, `label` where scans have classes (-1: this one has none); with
-    config.data.use_masks also `mask` int32 (q,) at full resolution and `mask_offset`; with config.data.boundary_weight `weight`
-    float32 (q,), what each pixel counts in a loss. The planes of stacks are the channels c; their masks are (q, c).
+    `pixels` float32 (p, c) in [-1, 1], with config.data.label_field the label field as last channel; per scan `offset`, `height`, `width`
+    of its copy, `size` (h, w) in px of the scan, `scale` (y, x) px of the copy for one of the scan, `label` where scans have classes (-1:
+    this one has none); with config.data.use_masks, or `masks`, also `mask` int32 (q,) at full resolution and `mask_offset`; with
+    config.data.boundary_weight `weight` float32 (q,), what each pixel counts in a loss. The planes of stacks are the channels c; their
+    masks are (q, c).
     """
     plans, planes = [_plans(scan, prepared.crop, data) for scan in scans], fields.num_planes(data)
-    copies = [reduction.reduced(prepared.value_map.to_unit(scan.pixels), *plan) for scan, plan in zip(scans, plans, strict=True)]
+    copies = [reduction.reduced(_values(scan, prepared, data), *plan) for scan, plan in zip(scans, plans, strict=True)]
     sizes = np.array([[side.kept for side in plan] for plan in plans], np.int64)
     arrays = {
-        "pixels": np.concatenate([copy.reshape(-1, planes or data.channels) for copy in copies]),
+        "pixels": np.concatenate([copy.reshape(-1, planes or fields.num_channels(data)) for copy in copies]),
         "offset": _offsets(sizes.prod(1), "pixels"),
         "height": sizes[:, 0].astype(np.int32),
         "width": sizes[:, 1].astype(np.int32),
@@ -45,7 +46,7 @@ def resident(scans: list[Scan], prepared: Prepared, data) -> dict[str, np.ndarra
     if prepared.classes:
         number = {name: index for index, name in enumerate(prepared.classes)}
         arrays["label"] = np.array([number.get(scan.label, -1) for scan in scans], np.int32)
-    if data.use_masks:
+    if data.use_masks or masks:
         flat = (-1, planes) if planes else -1
         arrays["mask"] = np.concatenate([scan.mask.reshape(flat) for scan in scans]).astype(np.int32)
         arrays["mask_offset"] = _offsets(np.array([math.prod(scan.mask.shape[:2]) for scan in scans]), "masks")
@@ -53,6 +54,12 @@ def resident(scans: list[Scan], prepared: Prepared, data) -> dict[str, np.ndarra
         weigh = functools.partial(boundary_weights, w0=data.boundary_weight, sigma=data.boundary_sigma)
         arrays["weight"] = np.concatenate([weigh(scan.mask).reshape(-1) for scan in scans])
     return arrays
+
+
+def _values(scan: Scan, prepared: Prepared, data) -> np.ndarray:
+    """The scan in [-1, 1], with its label field as last channel where the config asks for one."""
+    values, kind = prepared.value_map.to_unit(scan.pixels), fields.label_kind(data)
+    return values if kind == "none" else np.dstack([values, label_field.field(scan.mask, data.label_reach, kind)])
 
 
 def _plans(scan: Scan, crop: tuple[int, int], data) -> tuple[reduction.Plan, reduction.Plan]:
@@ -170,8 +177,8 @@ def make_data(config, prepared: Prepared) -> Data:
     """Returns the `Data` the loop trains on. With `config.data.window` only that many scans are resident at a time.
 
     A batch is a function of (seed, step); its ids are drawn for the whole batch, so any number of devices sees the same.
-    `batches(split)` are the same crops each time: of all the split's scans or, where a window is set and they are more, of
-    that many of them, drawn once from the seed.
+    `batches(split)` are the same crops each time (with a label field also their masks): of all the split's scans or, where a window is set
+    and they are more, of that many of them, drawn once from the seed.
     """
     data, batch_size = config.data, config.train.batch_size
     scans = prepared.splits["train"]
@@ -194,7 +201,7 @@ def make_data(config, prepared: Prepared) -> Data:
         chosen = _subset(prepared.splits[split], data.window, [config.seed, index])
         if not chosen:
             return
-        held = jax.tree.map(jnp.asarray, resident(chosen, prepared, data))
+        held = jax.tree.map(jnp.asarray, resident(chosen, prepared, data, masks=fields.label_kind(data) != "none"))
         key = jax.random.fold_in(jax.random.key(config.seed), index)
         jitted = jax.jit(sample)
         for start in range(0, num, batch_size):
@@ -263,7 +270,7 @@ def inspect(config, workdir=None) -> list[dict]:
         data = make_data(config, prepared)
         batch = jax.jit(data.sample, static_argnums=2)(data.arrays, jax.random.key(config.seed), 16)
         shown = {
-            "inspect_crops.png": pictures.grid(pictures.to_uint8(pictures.middle_plane(np.asarray(batch["image"])))),
+            "inspect_crops.png": pictures.grid(label_field.shown(pictures.middle_plane(np.asarray(batch["image"])))),
             "inspect_scans.png": overview.scans_picture(prepared),
             "inspect_statistics.png": overview.statistics_picture(prepared),
         }

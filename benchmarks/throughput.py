@@ -24,6 +24,7 @@ from absl import flags
 
 import input_pipeline
 from benchmarks import command, layers, timing
+from microscopy import fields
 from training import devices, generation, loop
 from training import workdir as workdirs
 from training.errors import ConfigError
@@ -205,7 +206,7 @@ def _written(config, state, chunk, size, steps) -> float:
         request = generation.Request(size * steps, config.seed, str(pathlib.Path(folder) / "images"))
         start = time.perf_counter()
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-            generation.write_images(workdir, request, chunk, chunk_size=size, step=0)
+            generation.write_images(workdir, request, chunk, chunk_size=size, step=0, label_kind=fields.label_kind(config.data))
         return time.perf_counter() - start
 
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gan import copies, diffaugment, evaluation, losses, scores
+from gan import copies, diffaugment, evaluation, labelled, losses, scores
 from gan.networks import NUM_BLOCKS, Discriminator, Generator
-from microscopy.pictures import to_uint8
+from microscopy import fields, label_field
 from training import checkpoints, devices, generation, weights
 from training.descent import descend, follow
 from training.errors import ConfigError
@@ -48,9 +48,8 @@ def make_networks(config) -> tuple[Generator, Discriminator]:
     if model.discriminator_norm not in ("batch", "spectral", "none"):
         raise ConfigError(f"config.model.discriminator_norm={model.discriminator_norm!r}: choose batch, spectral or none.")
     dtype = jnp.dtype(devices.with_dtype(config).model.dtype)
-    generator = Generator(
-        data.height, data.width, data.channels, model.base_filters, model.kernel_size, model.leak, model.resize_convolution, dtype
-    )
+    maps = (fields.num_channels(data), model.base_filters)
+    generator = Generator(data.height, data.width, *maps, model.kernel_size, model.leak, model.resize_convolution, dtype)
     norm = model.discriminator_norm
     return generator, Discriminator(model.base_filters, model.kernel_size, model.leak, model.dropout, norm, dtype)
 
@@ -100,7 +99,7 @@ def make_task(config) -> Task:
     optimizers = [optax.adam(rate, b1=train.beta1, b2=train.beta2) for rate in (train.generator_rate, train.discriminator_rate)]
     make_images = make_inference(config)
     settle = make_settle(config)
-    inception_judge = scores.judge(config.eval)
+    inception_judge, kind = scores.judge(config.eval), fields.label_kind(config.data)
 
     def init(key, imported):
         return _init(key, imported, config, generator, discriminator, optimizers)
@@ -108,7 +107,8 @@ def make_task(config) -> Task:
     def preview(state, frozen, batch, key):
         del frozen, batch
         noise = jax.random.normal(key, (CHUNK, model.latent_dim))
-        return to_uint8(np.asarray(make_images(inference_params(state), state.generator.stats, noise)))
+        images = np.asarray(make_images(inference_params(state), state.generator.stats, noise))
+        return label_field.shown(images if kind == "none" else images[: labelled.SHOWN])
 
     def evaluate(state, frozen, held, key):
         del frozen
@@ -117,8 +117,9 @@ def make_task(config) -> Task:
         chunks = [make_images(inference_params(state), state.generator.stats, noise[i : i + CHUNK]) for i in range(0, num, CHUNK)]
         images = np.concatenate([np.asarray(chunk) for chunk in chunks])[:num]
         found = evaluation.evaluate(images, held, lambda image: judge(state.discriminator, image), inception_judge)
+        found = found if kind == "none" else labelled.with_labels(found, images, held, kind)
         num = config.eval.num_searched
-        return copies.with_copies(found, images[:num], held.prepared) if num else found
+        return copies.with_copies(found, labelled.split(images[:num], config)[0], held.prepared) if num else found
 
     @jax.jit
     def judge(net, image):
@@ -132,7 +133,7 @@ def make_task(config) -> Task:
 
 def _init(key, imported, config, generator, discriminator, optimizers) -> State:
     noise_key, generator_key, discriminator_key = jax.random.split(key, 3)
-    shape = (2, config.data.height, config.data.width, config.data.channels)
+    shape = (2, config.data.height, config.data.width, fields.num_channels(config.data))
     noise = jax.random.normal(noise_key, (2, config.model.latent_dim))
     made = jax.jit(generator.init, static_argnames="train")(generator_key, noise, train=True)
     judged = jax.jit(discriminator.init, static_argnames="train")(discriminator_key, jnp.zeros(shape), train=False)
@@ -238,19 +239,34 @@ def make_settle(config):
 def generate(config, workdir, request) -> None:
     """Writes `request.num_images` images of the trained generator to `request.output` (see `training.generation`).
 
-    Image i depends on (seed, i) and the weights alone.
+    Image i and, with config.data.label_field, its label depend on (seed, i) and the weights alone.
     """
-    task = make_task(scores.without(config))
-    state, step = checkpoints.restore_for_inference(workdir, task, request.checkpoint)
+    step = checkpoints.choose(workdir, request.checkpoint)
+    chunk = _make_whole_chunks(config, workdir, str(step), request.seed)
+    generation.write_images(workdir, request, chunk, chunk_size=CHUNK, step=step, label_kind=fields.label_kind(config.data))
+
+
+def make_chunks(config, workdir, checkpoint: str, seed: int):
+    """Returns chunk(k) -> (images (64, h, w, c), label fields (64, h, w) or None): float32, images 64 k onwards of that seed's stream.
+
+    The same numbers `generate` writes, whichever chunks are asked for in which order. `checkpoint` is last, best or a step.
+    """
+    whole = _make_whole_chunks(config, workdir, checkpoint, seed)
+    return lambda number: labelled.split(whole(number), config)
+
+
+def _make_whole_chunks(config, workdir, checkpoint: str, seed: int):
+    """Returns chunk(k) -> (64, h, w, c), the label field as last channel where there is one."""
+    state, _ = checkpoints.restore_for_inference(workdir, make_task(scores.without(config)), checkpoint)
     make_images = make_inference(config)
 
     @jax.jit
     def noise_of(indices):
-        key = jax.random.key(request.seed)
+        key = jax.random.key(seed)
         return jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (config.model.latent_dim,)))(indices)
 
     def chunk(number: int) -> np.ndarray:
         indices = jnp.arange(number * CHUNK, (number + 1) * CHUNK)
         return np.asarray(make_images(inference_params(state), state.generator.stats, noise_of(indices)))
 
-    generation.write_images(workdir, request, chunk, chunk_size=CHUNK, step=step)
+    return chunk

@@ -6,16 +6,23 @@ Images (b, h, w, c) float32 in [-1, 1]; key first; every image draws its own num
 import jax
 import jax.numpy as jnp
 
+from microscopy import label_field
+
 
 def colour(key: jax.Array, image: jax.Array) -> jax.Array:
-    """Returns images with random brightness (+-0.5), saturation (0..2, colour images only) and contrast (0.5..1.5)."""
+    """Returns images with random brightness (+-0.5), saturation (0..2, colour images only) and contrast (0.5..1.5).
+
+    The label field, where the last channel is one (`label_field.apart`), stays as it is.
+    """
+    image, field = label_field.apart(image)
     brightness, saturation, contrast = (jax.random.uniform(k, (image.shape[0], 1, 1, 1)) for k in jax.random.split(key, 3))
     image = image + (brightness - 0.5)
     if image.shape[-1] > 1:
         grey = image.mean(-1, keepdims=True)
         image = (image - grey) * (2.0 * saturation) + grey
     mean = image.mean((1, 2, 3), keepdims=True)
-    return (image - mean) * (contrast + 0.5) + mean
+    image = (image - mean) * (contrast + 0.5) + mean
+    return image if field is None else jnp.concatenate([image, field[..., None]], axis=-1)
 
 
 def translation(key: jax.Array, image: jax.Array, ratio: float = 0.125) -> jax.Array:

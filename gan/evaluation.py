@@ -8,7 +8,7 @@ import scipy.ndimage
 
 from gan import scores
 from metrics import surface
-from microscopy import particles
+from microscopy import label_field, particles
 from training.task import Data, Evaluation
 
 _CHUNK = 64
@@ -18,13 +18,15 @@ _PAIRED = 1_000
 def evaluate(images: np.ndarray, data: Data, judge: Callable, inception_judge: scores.Judge | None = None) -> Evaluation:
     """Returns scalars of generated images (n, h, w, c) in [-1, 1] against crops of training and held-out scans.
 
-    `judge(images) -> logits` is the discriminator. Scores of the surface, and with an `inception_judge` FID and KID, are against
-    held-out crops, or training crops where nothing is held out, as many as there are images at most; the table says how many.
+    `judge(images) -> logits` is the discriminator, which alone sees a label field (`label_field.apart`). Scores of the surface, and with
+    an `inception_judge` FID and KID, are against held-out crops, or training crops where nothing is held out, as many as there are images
+    at most; the table says how many.
     """
     real = {split: gather(data, split, len(images)) for split in ("train", "held_out")}
     reference = "held_out" if len(real["held_out"]) else "train"
     scalars = {"evaluation/generated_images": float(len(images)), f"evaluation/{reference}_crops": float(len(real[reference]))}
     scalars.update(accuracies(real, images, judge))
+    images, real = label_field.apart(images)[0], {split: label_field.apart(batch)[0] for split, batch in real.items()}
     scalars.update(diversities(images, real[reference]))
     grey = {split: luma(batch) for split, batch in real.items() if len(batch)}
     scalars.update(spectral_distances(grey["train"], grey[reference], luma(images)))
@@ -78,8 +80,14 @@ def particles_per_image(images: np.ndarray) -> dict[str, float]:
 
 def gather(data: Data, split: str, num: int) -> np.ndarray:
     """Returns at most `num` crops (n, h, w, c) of a split, without the padding; none where the split is empty."""
-    batches = [np.asarray(batch["image"])[np.asarray(batch["valid"])] for batch in data.batches(split)]
-    return np.concatenate(batches)[:num] if batches else np.zeros((0, 1, 1, 1), np.float32)
+    return gather_all(data, split, num, ("image",))[0]
+
+
+def gather_all(data: Data, split: str, num: int, names: tuple[str, ...]) -> list[np.ndarray]:
+    """Returns the arrays of those names (n, ...) of at most `num` crops of a split, without the padding; (0, 1, 1, 1) of an empty split."""
+    batches = [[np.asarray(batch[name])[np.asarray(batch["valid"])] for name in names] for batch in data.batches(split)]
+    empty = [np.zeros((0, 1, 1, 1), np.float32)] * len(names)
+    return [np.concatenate(parts)[:num] for parts in zip(*batches, strict=True)] or empty
 
 
 def accuracies(real: dict[str, np.ndarray], generated: np.ndarray, judge: Callable) -> dict[str, float]:

@@ -10,6 +10,7 @@ from microscopy.scan import FieldError
 
 ROTATIONS = ("free", "quarter", "none")
 SOURCES = "simulated, emulsion, folder:PATH or tfds:NAME"
+LABEL_FIELDS = ("none", "distance", "mask")
 BUILT_IN = ("simulated", "emulsion")
 MAX_PLANES = 256
 
@@ -59,6 +60,7 @@ def check(config) -> None:
         fold_of(data.fold)
     _check_source(data)
     _check_planes(data)
+    _check_label_field(data)
     for name, seed in (("config.seed", config.seed), ("config.data.simulator_seed", data.simulator_seed)):
         if not _is_whole(seed) or not 0 <= seed < 2**32:
             raise FieldError(f"{name}={seed}: 0 to 4294967295.")
@@ -115,6 +117,27 @@ def num_planes(data) -> int:
     return planes if planes > 1 else 0
 
 
+def label_kind(data) -> str:
+    """Returns which label field a config's data section adds as last channel of its images: "distance", "mask" or "none"."""
+    return data.get("label_field", "none")
+
+
+def num_channels(data) -> int:
+    """Returns how many channels a batch's images have: those of the scans and, where one is asked for, the label field."""
+    return data.channels + (label_kind(data) != "none")
+
+
+def needs_masks(data) -> bool:
+    """Returns whether every scan must have a mask."""
+    return data.use_masks or label_kind(data) != "none"
+
+
+def _check_label_field(data) -> None:
+    kind, reach = label_kind(data), data.get("label_reach", 24.0)
+    _must(kind in LABEL_FIELDS, "label_field", kind, f"choose {_or(LABEL_FIELDS)}")
+    _must(_is_number(reach) and 0 < reach <= 1e4, "label_reach", reach, "px of a scan, above 0")
+
+
 def _check_planes(data) -> None:
     """What is for images is refused for stacks by the name of its field."""
     planes = data.get("planes", 0)
@@ -127,6 +150,7 @@ def _check_planes(data) -> None:
     _must(known, "source", data.source, f"stacks come from emulsion or folder:PATH, TIFF files of {planes} pages")
     _must(data.channels == 1, "channels", data.channels, "1 for stacks")
     _must(data.levelling in ("auto", "none"), "levelling", data.levelling, "none for stacks")
+    _must(label_kind(data) == "none", "label_field", label_kind(data), "none for stacks")
     for name in ("select", "channel", "margins", "boundary_weight"):
         if any(data[name]) if name == "margins" else data[name]:
             raise FieldError(f"config.data.{name}={data[name]!r}: is not for stacks (config.data.planes={planes}); leave it out.")

@@ -200,6 +200,8 @@ def _images_in(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _sub_folders(folder: pathlib.Path) -> list[pathlib.Path]:
+    if os.path.isfile(folder / "generation.json"):  # generated images: below them lie their labels
+        return []
     entries = (entry for entry in folder.iterdir() if os.path.isdir(entry) and not entry.name.startswith(".") and entry.name != "masks")
     return sorted(entry for entry in entries if not _is_output(entry))
 

@@ -60,12 +60,17 @@ def load_scans(data) -> tuple[list[Scan], list[Refused]]:
             margins=tuple(data.margins),
             nm_per_pixel=nm,
             skip_bad=data.skip_bad,
-            masks=(data.masks or None) if data.use_masks else "",
+            masks=(data.masks or None) if fields.needs_masks(data) else "",
             select=data.select or None,
             channel=data.channel,
         )
     return datasets.read_tfds(
-        place, data_dir=data.tfds_dir or None, max_pixels=data.max_pixels, nm_per_pixel=nm, masks=data.use_masks, skip_bad=data.skip_bad
+        place,
+        data_dir=data.tfds_dir or None,
+        max_pixels=data.max_pixels,
+        nm_per_pixel=nm,
+        masks=fields.needs_masks(data),
+        skip_bad=data.skip_bad,
     )
 
 
@@ -79,8 +84,8 @@ def prepare(config) -> Prepared:
     scans, refused = _of_one_kind(*load_scans(data), data)
     if data.group_by:
         scans = grouped(scans, data.group_by)
-    if data.use_masks:
-        _check_masks(scans)
+    if fields.needs_masks(data):
+        _check_masks(scans, data)
     facts, done = {}, []
     for scan in scans:
         with _listing(refused, scan, data.skip_bad):
@@ -122,9 +127,9 @@ def with_held_out(config, prepared: Prepared, place: str, nm_per_pixel: float = 
         found = prepare(other)
     except FieldError as error:
         text = str(error).splitlines()[0].removeprefix(f"config.data.resample_nm={other.data.resample_nm}: ")
-        raise DataError(
-            f"--input={place}: {text.partition('; give config')[0]}.\nGive --nm_per_pixel, or larger scans of that kind."
-        ) from None
+        masks = "Put them into its folder masks: the run draws labels, which are scored by them."
+        remedy = masks if "no mask" in text else "Give --nm_per_pixel, or larger scans of that kind."
+        raise DataError(f"--input={place}: {text.partition('; give config')[0]}.\n{remedy}") from None
     if found.value_map.unit != prepared.value_map.unit or (found.value_map.nm_per_pixel is None) != (map_nm is None):
         units = [f"{one.unit}{'' if one.nm_per_pixel else ' without nm per pixel'}" for one in (found.value_map, prepared.value_map)]
         raise DataError(f"{place}: the scans hold {units[0]}, those of the run {units[1]}; they cannot be compared.")
@@ -222,11 +227,12 @@ def grouped(scans: list[Scan], pattern: str) -> list[Scan]:
     return [dataclasses.replace(scan, group=found[scan.id][1]) for scan in scans]
 
 
-def _check_masks(scans: list[Scan]) -> None:
+def _check_masks(scans: list[Scan], data) -> None:
     missing = [scan.file or scan.id for scan in scans if scan.mask is None]
     if missing:
+        field = "use_masks=True" if data.use_masks else f"label_field={data.label_field}"
         raise FieldError(
-            f"config.data.use_masks=True: {len(missing)} of {len(scans)} scans have no mask, the first is {missing[0]}.\n"
+            f"config.data.{field}: {len(missing)} of {len(scans)} scans have no mask, the first is {missing[0]}.\n"
             "Name their folder by --config.data.masks=DIR, or leave these scans out by --config.data.select=FILE."
         )
 

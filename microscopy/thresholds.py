@@ -1,5 +1,8 @@
 """Particles told from the substrate: Otsu's threshold, footprints down to the local substrate, touching particles cut apart."""
 
+from collections.abc import Callable
+from typing import Any
+
 import cv2
 import numpy as np
 import scipy.ndimage
@@ -101,23 +104,41 @@ def split_touching(mask: np.ndarray, nm_per_pixel: tuple[float, float] | None = 
     stay one particle unless the neck between them is narrower, in half its width, by more than `depth` of (d + 4 pixels) of the
     smaller. Instances of an int map are cut, never joined. `nm_per_pixel` (y, x) makes distances right where pixels are oblong.
     """
-    labels, cut, num = instances(mask), np.zeros(mask.shape, np.int32), 0
     scale = np.array(nm_per_pixel or (1.0, 1.0)) / np.sqrt(np.prod(nm_per_pixel or (1.0, 1.0)))
+    return cut_at_valleys(instances(mask), lambda image, _: scipy.ndimage.distance_transform_edt(image, sampling=scale), ROUGHNESS, depth)
+
+
+def cut_at_valleys(labels: np.ndarray, relief: Callable[[np.ndarray, Any], np.ndarray], roughness: float, depth: float) -> np.ndarray:
+    """Returns an int32 instance map (h, w), numbered from 1: the instances of an int map cut apart along the valleys of a relief.
+
+    `relief(image, window)` gives it for one instance: its bool image with one pixel of outside around, and the slices of the map that it
+    was without them; floats of the image's shape, 0 or more. Two maxima stay one part unless the saddle between them lies lower by more
+    than the share `depth` of the lesser one's height, `roughness` added to both.
+    """
+    cut, num = np.zeros(labels.shape, np.int32), 0
     for region in skimage.measure.regionprops(labels):
-        parts = _parts(np.pad(region.image, 1), scale, -np.log1p(-depth))[1:-1, 1:-1]
+        image = np.pad(region.image, 1)
+        parts = _parts(image, relief(image, region.slice), roughness, -np.log1p(-depth))[1:-1, 1:-1]
         window = cut[region.slice]
         window[region.image] = parts[region.image] + num
         num += int(parts.max())
     return cut
 
 
-def _parts(image: np.ndarray, scale: np.ndarray, depth: float) -> np.ndarray:
+def _parts(image: np.ndarray, relief: np.ndarray, roughness: float, depth: float) -> np.ndarray:
     """Returns the parts, numbered from 1, of one region's bool image, which the outside surrounds."""
-    distance = scipy.ndimage.distance_transform_edt(image, sampling=scale)
-    rounded = np.log(distance + ROUGHNESS)  # a difference of logarithms is a share of the radius
+    rounded = np.log(relief + roughness)  # a difference of logarithms is a share of the height
     lowered = skimage.morphology.reconstruction(rounded - depth, rounded)
     markers = skimage.measure.label(skimage.morphology.local_maxima(lowered) & image, connectivity=2)
-    return skimage.segmentation.watershed(-distance, markers, mask=image) if markers.max() > 1 else image.astype(np.int32)
+    return skimage.segmentation.watershed(-relief, markers, mask=image) if markers.max() > 1 else image.astype(np.int32)
+
+
+def without_specks(labels: np.ndarray, min_area: int) -> np.ndarray:
+    """Returns an int32 instance map (h, w) of the instances of `labels` with `min_area` pixels or more, numbered from 1 in their order."""
+    areas = np.bincount(labels.ravel())
+    kept = areas >= max(1, min_area)
+    kept[0] = False
+    return np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels]
 
 
 def height_map(image: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import skimage.measure
 
 from microscopy.scan import DataError
-from microscopy.thresholds import height_map, otsu_mask, split_touching
+from microscopy.thresholds import height_map, otsu_mask, split_touching, without_specks
 
 THRESHOLD = 0.5
 MIN_AREA = 12
@@ -41,15 +41,8 @@ def from_mask(
     mask = np.asarray(mask)
     if mask.ndim != 2 or mask.dtype != bool:
         raise DataError(f"mask {mask.shape} {mask.dtype}: a bool mask (h, w) is needed.")
-    regions = _without_specks(skimage.measure.label(mask, connectivity=2), min_area)
-    return _without_specks(split_touching(regions, nm_per_pixel), min_area) if split else regions
-
-
-def _without_specks(labels: np.ndarray, min_area: int) -> np.ndarray:
-    areas = np.bincount(labels.ravel())
-    kept = areas >= max(1, min_area)
-    kept[0] = False
-    return np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels]
+    regions = without_specks(skimage.measure.label(mask, connectivity=2), min_area)
+    return without_specks(split_touching(regions, nm_per_pixel), min_area) if split else regions
 
 
 def otsu_watershed(image: np.ndarray, polarity: str = "auto", *, smoothing: float = 1.0, min_area: int = MIN_AREA) -> np.ndarray:

@@ -14,6 +14,8 @@ from training.signals import Stop
 def tiny(name, **train):
     config = importlib.import_module(f"configs.{name}").get_config("tiny").unlock()
     config.train.update({"eval_every": config.train.num_steps, **train})
+    if name == "dcgan32":
+        config.data.label_field = "distance"
     if name.startswith("unet_gan"):
         config.eval.update({"num_images": 4, "num_audited_steps": 2})
     return config.lock()
@@ -45,6 +47,7 @@ def stopping(monkeypatch):
 
 
 METHODS = {
+    "dcgan32": {"augment": ("colour", "translation"), "ema_decay": 0.9},
     "srgan": {"phase": "adversarial", "ema_decay": 0.9},
     "unet": {"augment": "strong"},
     "unet_gan_isbi2012": {"augment": "light", "critic_warmup": 2, "supervised_weight": 0.5},

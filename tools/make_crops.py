@@ -59,6 +59,7 @@ def sized(config, size: int):
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.data.update({"height": size, "width": size, "use_masks": False})
+        config.data.update({"label_field": "none"} if "label_field" in config.data else {})
     return config
 
 

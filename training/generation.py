@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from tqdm import tqdm
 
+from microscopy import label_field
 from microscopy.atomic import write_bytes, write_json
 from microscopy.normalisation import ValueMap
 from microscopy.pictures import encode_png, to_uint8
@@ -47,18 +48,23 @@ def check(request: Request) -> None:
         raise ConfigError(f"--seed={request.seed}: 0 to 4294967295.")
 
 
-def write_images(workdir, request: Request, chunk: Callable[[int], np.ndarray], *, chunk_size: int, step: int) -> int:
+def write_images(
+    workdir, request: Request, chunk: Callable[[int], np.ndarray], *, chunk_size: int, step: int, label_kind: str = "none"
+) -> int:
     """Returns how many images were written as `generated_000000.png` ...; those already there are left.
 
     `chunk(k)` gives images k * chunk_size onwards, (chunk_size, h, w, c) float32 in [-1, 1]. PNG is 8 bit; TIFF and npy
     are float32, heights in nm where the scans had units, else the scans' grey levels; gwy holds heights, in m. generation.json says what
-    the folder holds; another request for the same folder is refused, so that no two sets mix.
+    the folder holds; another request for the same folder is refused, so that no two sets mix. With a `label_kind` the last channel is a
+    label field, and `labels/generated_000000.png` are its instances (uint16, 0 = background; `label_field.instances`); beside TIFF and
+    npy it stands itself, float32 in [-1, 1], as `fields/generated_000000.tiff` or npy.
     """
     check(request)
     value_map = workdirs.read_value_map(workdir)
     check_format(request.format, value_map)
     folder = pathlib.Path(request.output)
-    claim(folder, "generation.json", _facts(workdir, request, value_map, step), "generated_*", free=("workdir",))
+    facts = _facts(workdir, request, value_map, step) | ({} if label_kind == "none" else {"label_field": label_kind})
+    claim(folder, "generation.json", facts, "generated_*", free=("workdir",))
     paths = [folder / f"generated_{i:06d}.{request.format}" for i in range(request.num_images)]
     request.stop.gentle = True  # between two images nothing is half-written
     started, written = time.monotonic(), 0
@@ -67,12 +73,24 @@ def write_images(workdir, request: Request, chunk: Callable[[int], np.ndarray], 
             missing = [i for i in range(start, min(start + chunk_size, len(paths))) if not paths[i].exists()]
             if missing and request.stop.signal is None:
                 images = chunk(number)
-                for i in missing:
-                    write(paths[i], encode(images[i - start], request.format, value_map))
+                for i in missing:  # the image last: where it stands, what belongs to it does
+                    image, one = (images[i - start], None) if label_kind == "none" else label_field.apart(images[i - start])
+                    for path, content in ({} if one is None else _labels(paths[i], one, label_kind, value_map)).items():
+                        write(path, content)
+                    write(paths[i], encode(image, request.format, value_map))
                 written += len(missing)
             bar.update(min(chunk_size, len(paths) - start) if request.stop.signal is None else 0)
     print(summary(folder, written, len(paths), time.monotonic() - started, request.stop))
     return written
+
+
+def _labels(path: pathlib.Path, field: np.ndarray, kind: str, value_map: ValueMap) -> dict[pathlib.Path, bytes]:
+    """Returns the files, with their contents, of the label field (h, w) of the image at `path`."""
+    found = {path.parent / "labels" / f"{path.stem}.png": encode_png(label_field.instances(field, kind=kind).astype(np.uint16))}
+    if path.suffix in (".tiff", ".npy"):
+        content = _npy(field) if path.suffix == ".npy" else encode_tiff(field, value_map.nm_per_pixel)
+        found[path.parent / "fields" / path.name] = content
+    return found
 
 
 def summary(folder: pathlib.Path, written: int, wanted: int, seconds: float, stop: Stop) -> str:
@@ -84,8 +102,9 @@ def summary(folder: pathlib.Path, written: int, wanted: int, seconds: float, sto
 
 
 def write(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file whole or not at all; RunError where the disk is full or refuses."""
+    """Writes a file whole or not at all, and makes its folder; RunError where the disk is full or refuses."""
     try:
+        path.parent.mkdir(exist_ok=True)
         write_bytes(path, content)
     except OSError as error:
         raise RunError(
@@ -160,7 +179,10 @@ def claim(folder: pathlib.Path, record: str, facts: Mapping, pattern: str, free:
                 f"--output={folder} holds the images of another request: {name} is {old.get(name)} there, {new.get(name)} now.\n"
                 "Use another folder."
             )
-        for stray in folder.glob(f".{pattern}.tmp"):  # of a killed process; a write under way is younger
+        for stray in (
+            *folder.glob(f".{pattern}.tmp"),
+            *folder.glob(f"*/.{pattern}.tmp"),
+        ):  # of a killed process; a write under way is younger
             if time.time() - stray.stat().st_mtime > STRAY_SECONDS:
                 stray.unlink(missing_ok=True)
         if old is None:

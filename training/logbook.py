@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from microscopy import atomic, pictures
+from microscopy import atomic, label_field, pictures
 from training import tensorboard
 from training.clock import Clock, progress_line
 from training.errors import RunError
@@ -167,9 +167,12 @@ class Logbook:
         self._board(tensorboard.add_picture, step, self.wall_clock(), name, picture, path.read_bytes())
 
     def images(self, name: str, step: int, images: np.ndarray) -> None:
-        """Draws a grid of images (n, h, w, c), or stacks' middle planes, uint8 or float in [-1, 1], as `picture` does."""
+        """Draws a grid of images (n, h, w, c), or stacks' middle planes, uint8 or float in [-1, 1], as `picture` does.
+
+        Floats with a label field as last channel are drawn as `label_field.shown` does.
+        """
         images = pictures.middle_plane(np.asarray(images))
-        images = images if images.dtype == np.uint8 else pictures.to_uint8(images)
+        images = images if images.dtype == np.uint8 else label_field.shown(images)
         self.picture(name, step, pictures.grid(images))
 
     def status(

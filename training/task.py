@@ -11,9 +11,9 @@ import numpy as np
 from microscopy.preparation import Prepared
 
 Batch = Mapping[str, jax.Array]
-"""Arrays under fixed words: `image` float32 NHWC in [-1, 1], of stacks NDHWC, `label` int32 (b), `mask` int32 (b h w) or
-(b d h w), `weight` float32 (b h w; what a pixel counts), `low` (superres input), `valid` bool (b) in evaluation, False where a row only
-pads the batch."""
+"""Arrays under fixed words: `image` float32 NHWC in [-1, 1], of stacks NDHWC (a label field, where config.data.label_field asks for one, is
+its last channel), `label` int32 (b), `mask` int32 (b h w) or (b d h w), `weight` float32 (b h w; what a pixel counts), `low` (superres
+input), `valid` bool (b) in evaluation, False where a row only pads the batch."""
 
 Scalars = Mapping[str, jax.Array]
 """Names like `generator/loss` to float32 scalars."""

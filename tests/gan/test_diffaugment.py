@@ -66,3 +66,12 @@ def test_gradient_against_finite_differences(name):
     slope = (score(image + 0.01 * direction) - score(image - 0.01 * direction)) / 0.02
     assert float((gradient * direction).sum()) == pytest.approx(float(slope), rel=2e-2)
     assert np.abs(gradient).max() > 0
+
+
+def test_colour_leaves_a_label_field_as_it_is():
+    key = jax.random.key(5)
+    for channels in (1, 3):
+        image, field = jnp.array(IMAGE[..., :channels]), jnp.array(IMAGE[..., :1])
+        after = diffaugment.colour(key, jnp.concatenate([image, field], axis=-1))
+        np.testing.assert_array_equal(after[..., -1:], field)
+        np.testing.assert_array_equal(after[..., :-1], diffaugment.colour(key, image))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from microscopy import alignment
+from microscopy import alignment, simulator
 from microscopy.folder import read_folder
 
 DATA = pathlib.Path(os.environ.get("SCANFORGE_TEST_DATA", pathlib.Path(__file__).parents[2] / "../shared/data"))
@@ -92,3 +92,16 @@ def test_real_pairs_are_sound_and_planted_faults_are_found(images, masks, tmp_pa
     assert alignment.swapped(pairs) == [] and not any(alignment.displacement(*pair) for pair in pairs)
     found = [alignment.displacement(pixels, moved(mask, (8, -6))) for pixels, mask in pairs]
     assert sum(move is not None and np.hypot(move[0] + 8, move[1] - 6) <= 2 for move in found) >= 0.7 * len(pairs)
+
+
+def test_the_common_shift_of_simulated_pairs_is_small_and_a_moved_set_is_found():
+    settings = simulator.SimulatorSettings(size_px=(256, 256), nm_per_pixel=0.5)
+    scans = [simulator.simulate_scan(settings, seed) for seed in range(6)]
+    images, masks = (np.stack([getattr(scan, name) for scan in scans]) for name in ("height", "mask"))
+    images = images - images.mean((1, 2), keepdims=True)
+    assert np.hypot(*alignment.common_shift(images, masks)) < 0.5
+    for by in ((3, -5), (-0.5, 2.25)):
+        moved_images = scipy.ndimage.shift(images, (0, *by), order=3, mode="reflect")
+        np.testing.assert_allclose(alignment.common_shift(moved_images, masks), by, atol=0.5)
+        np.testing.assert_allclose(alignment.common_shift(-moved_images, masks), by, atol=0.5)
+    assert alignment.common_shift(images, np.zeros_like(masks)) == (0.0, 0.0)

@@ -51,6 +51,8 @@ def config_of(**changes):
         ("resample_nm", -1.0, "a positive number"),
         ("resample_nm", float("nan"), "a positive number"),
         ("channel", 3, "a text"),
+        ("label_field", "signed", "choose none, distance or mask"),
+        ("label_reach", 0.0, "px of a scan, above 0"),
         ("group_by", "patient", "has 0 groups in brackets; write one"),
         ("group_by", "(a)(b)", "has 2 groups in brackets; write one"),
         ("group_by", "(a", "no regular expression"),

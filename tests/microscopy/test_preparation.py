@@ -91,8 +91,23 @@ def test_missing_masks_and_crops_too_large_are_the_fields_fault(patients):
     ) as error:
         preparation.prepare(config_of(patients, use_masks=True))
     assert "--config.data.masks=DIR" in str(error.value)
+    with pytest.raises(FieldError, match=r"config.data.label_field=distance: 23 of 24 scans have no mask, the first is .*patient0_1.png"):
+        preparation.prepare(config_of(patients, label_field="distance"))
     with pytest.raises(FieldError, match=r"config.data.crop=41: with rotation none 24 of 24 scans are too small for 41 x 41 px"):
         preparation.prepare(config_of(patients, rotation="none", crop=41))
+
+
+def test_held_out_scans_of_another_folder_need_masks_where_labels_are_drawn(patients, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    write(other / "new.png", 99)
+    for number in range(24):
+        write(patients / "masks" / f"patient{number // 4}_{number % 4}.png", number)
+    config = config_of(patients, label_field="distance")
+    prepared = preparation.prepare(config)
+    with pytest.raises(DataError, match="label_field=distance: 1 of 1 scans have no mask(.|\n)*Put them into its folder masks"):
+        preparation.with_held_out(config, prepared, str(other))
+    write(other / "masks" / "new.png", 100)
+    assert [scan.id for scan in preparation.with_held_out(config, prepared, str(other)).splits["held_out"]] == ["new"]
 
 
 def test_levelling_that_an_image_cannot_have_names_the_file(patients):

@@ -76,8 +76,8 @@ def test_images_are_the_same_bytes_however_many_are_asked_for(trained, tmp_path,
 def test_the_method_computes_chunks_of_one_size_whatever_is_missing(trained, tmp_path, monkeypatch):
     ranges, original = {}, generation.write_images
 
-    def spy(workdir, request, chunk, *, chunk_size, step):
-        assert (chunk_size, step) == (64, 8)
+    def spy(workdir, request, chunk, *, chunk_size, step, label_kind):
+        assert (chunk_size, step, label_kind) == (64, 8, "none")
         for number in range(2):
             ranges.setdefault(number, []).append(chunk(number))
         return original(workdir, request, chunk, chunk_size=chunk_size, step=step)
