@@ -240,17 +240,23 @@ def generate(config, workdir, request) -> None:
 
     Image i depends on (seed, i) and the weights alone.
     """
-    task = make_task(scores.without(config))
-    state, step = checkpoints.restore_for_inference(workdir, task, request.checkpoint)
+    step = checkpoints.choose(workdir, request.checkpoint)
+    chunk = make_chunks(config, workdir, str(step), request.seed)
+    generation.write_images(workdir, request, lambda number: chunk(number)[0], chunk_size=CHUNK, step=step)
+
+
+def make_chunks(config, workdir, checkpoint: str, seed: int):
+    """Returns chunk(k) -> (images float32 (64, h, w, c), None): images 64 k onwards of that seed's stream, as `generate` writes them."""
+    state, _ = checkpoints.restore_for_inference(workdir, make_task(scores.without(config)), checkpoint)
     make_images = make_inference(config)
 
     @jax.jit
     def noise_of(indices):
-        key = jax.random.key(request.seed)
+        key = jax.random.key(seed)
         return jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (config.model.latent_dim,)))(indices)
 
-    def chunk(number: int) -> np.ndarray:
+    def chunk(number: int) -> tuple[np.ndarray, None]:
         indices = jnp.arange(number * CHUNK, (number + 1) * CHUNK)
-        return np.asarray(make_images(inference_params(state), state.generator.stats, noise_of(indices)))
+        return np.asarray(make_images(inference_params(state), state.generator.stats, noise_of(indices))), None
 
-    generation.write_images(workdir, request, chunk, chunk_size=CHUNK, step=step)
+    return chunk
