@@ -113,6 +113,7 @@ def _tfds(database: Database, output: pathlib.Path) -> None:
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise RunError(f"--format=tfds needs tensorflow-datasets, which cannot be imported ({error}).") from error
+    tfds.disable_progress_bar()
     shape = (*database.facts["size"], 1)
     features = {"id": tfds.features.Text(), "image": tfds.features.Image(shape=shape, encoding_format="png")}
     labelled = any(row["label"] for row in database.rows)

@@ -1,5 +1,7 @@
 """What may not enter a database, or judge by it: near-copies of training scans, test scans upstream, and a collapsed generator."""
 
+import hashlib
+import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -16,6 +18,8 @@ from training import lineage
 from training.errors import RunError
 
 SIDE, MAX_COMPARED = 32, 500
+DIGITS = 6
+"""Of similarities as they are stored: the last bits of a float32 are another machine's."""
 LEAST_DISTINCT = 0.5
 """Of the effective number of distinct images that as many crops of the training scans have: below it the set counts as collapsed."""
 
@@ -28,21 +32,32 @@ class Judged(NamedTuple):
     copied: np.ndarray
 
 
-def calibrate(prepared: Prepared) -> dict:
+def calibrate(prepared: Prepared, folder=None) -> dict:
     """Returns the facts of the gate against near-copies: threshold, sensitivity, held-out scans and crops behind it (`memorisation`).
 
-    `threshold` is None where no scan is held out, or none is large enough: near-copies then cannot be told, and `why` says so.
+    `threshold` is None where no scan is held out, or none is large enough: near-copies then cannot be told, and `why` says so. What the
+    database in `folder` states already of the same scans and crops (`calibrated_on`) is taken from there: on a resume nothing is searched.
     """
     train, held_out = (seen(prepared, name) for name in ("train", "held_out"))
     facts = {"threshold": None, "sensitivity": None, "held_out_scans": len(held_out), "crops": 0, "why": ""}
+    facts["calibrated_on"] = _fingerprint(prepared)
+    if folder is not None and (pathlib.Path(folder) / index.FACTS).is_file():
+        known = index.read_facts(folder).get("gate")
+        if isinstance(known, dict) and known.keys() == facts.keys() and known["calibrated_on"] == facts["calibrated_on"]:
+            return known
     if not held_out:
         return facts | {"why": "no scan is held out (config.data.held_out)"}
-    probe = real_crops(prepared, 1)
     try:
-        found = memorisation(train, held_out, probe, scale=_scale(prepared))
+        found = memorisation(train, held_out, real_crops(prepared, 1), scale=_scale(prepared))
     except DataError as error:
         return facts | {"why": str(error).splitlines()[0][:200].rstrip(".")}
-    return facts | {"threshold": found.threshold, "sensitivity": found.sensitivity, "crops": len(found.held_out)}
+    return facts | {"threshold": round(found.threshold, DIGITS), "sensitivity": found.sensitivity, "crops": len(found.held_out)}
+
+
+def _fingerprint(prepared: Prepared) -> str:
+    scans = [(split, scan.id, scan.sha256) for split in ("train", "held_out") for scan in prepared.splits[split]]
+    told = [scans, prepared.crop, prepared.size, prepared.value_map.low, prepared.value_map.high]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def make_judge(prepared: Prepared, gate: Mapping) -> Callable[[np.ndarray], Judged]:
@@ -58,8 +73,9 @@ def make_judge(prepared: Prepared, gate: Mapping) -> Callable[[np.ndarray], Judg
             found = memorisation(train, [], images, scale=scale)
         except DataError:  # scans smaller than a crop have no place to find; `calibrate` has said why
             return Judged(np.full(len(images), np.nan), [""] * len(images), np.zeros(len(images), bool))
-        copied = found.similarity > (np.inf if gate["threshold"] is None else gate["threshold"])
-        return Judged(found.similarity, [ids[number] for number in found.scan], copied)
+        similarity = np.round(found.similarity, DIGITS)
+        copied = similarity > (np.inf if gate["threshold"] is None else gate["threshold"])
+        return Judged(similarity, [ids[number] for number in found.scan], copied)
 
     return judge
 
@@ -90,9 +106,10 @@ def diversity(images: Sequence[np.ndarray], real: np.ndarray) -> dict:
     made, there = (_descriptors(part[:num]) for part in (images, real))
     distinct, distinct_real = effective_number(made), effective_number(there)
     pairs = made @ made.T - 2 * np.eye(num)
-    ratio = distinct / distinct_real
-    found = {"images": num, "distinct": distinct, "distinct_real": distinct_real, "ratio": ratio}
-    return found | {"alike": float(pairs.max()) if num > 1 else 0.0, "collapsed": bool(ratio < LEAST_DISTINCT)}
+    found = {"images": num, "distinct": distinct, "distinct_real": distinct_real, "ratio": distinct / distinct_real}
+    found = {name: round(value, DIGITS) for name, value in found.items()}
+    found["alike"] = round(float(pairs.max()), DIGITS) if num > 1 else 0.0
+    return found | {"collapsed": bool(found["ratio"] < LEAST_DISTINCT)}
 
 
 def effective_number(directions: np.ndarray) -> float:
@@ -144,7 +161,7 @@ def behind_database(folder) -> list[dict]:
     facts = index.read_facts(folder)
     found = {scan["sha256"]: scan for scan in facts["sources"]}
     for stage in (facts["generator"], facts.get("upscaler")):
-        place = pathlib.Path(folder) / stage["workdir"] if isinstance(stage, dict) and isinstance(stage.get("workdir"), str) else None
+        place = index.stage_folder(folder, stage)
         if place is not None and (place / "lineage.json").is_file():
             scans = (scan for scan in lineage.behind(lineage.read(place)) if scan["split"] == "train")
             found = {scan["sha256"]: {name: scan[name] for name in ("id", "file", "sha256")} for scan in scans} | found

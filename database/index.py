@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -233,6 +234,13 @@ def source_ids(row: Mapping) -> list[str] | None:
     except (ValueError, RecursionError):
         return None
     return ids if isinstance(ids, list) and all(isinstance(id, str) for id in ids) else None
+
+
+def stage_folder(folder, stage) -> pathlib.Path | None:
+    """Returns the workdir of a stage of the facts in `folder`, None where it is none, as "bilinear" is not."""
+    if not isinstance(stage, Mapping) or not isinstance(stage.get("workdir"), str) or "\0" in stage["workdir"]:
+        return None
+    return pathlib.Path(os.path.normpath(pathlib.Path(folder) / stage["workdir"]))
 
 
 def files(row: Mapping) -> dict[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 import resize
 from database import index
-from database.making import CHUNK, Recipe
+from database.making import CHUNK, SPECK, Recipe
 from gan import dcgan
 from microscopy import thresholds
 from microscopy.normalisation import ValueMap
@@ -126,7 +126,7 @@ def load(folder, facts: Mapping) -> Recipe:
     chunk = dcgan.make_chunks(config, place, str(generator["step"]), facts["seed"])
     try:
         value_map, origin = workdirs.as_value_map(facts["value_map"]), facts["labels"]["origin"]
-        label = _label(origin, facts["labels"]["kind"], value_map.unit)
+        label = _label(origin, facts["labels"]["kind"], value_map.unit, max(1, size[0] * size[1] // SPECK))
     except (KeyError, TypeError) as error:
         raise RunError(f"{pathlib.Path(folder) / index.FACTS}: its value map or labels are damaged.\nRestore it from a backup.") from error
     if upscaler == "bilinear":
@@ -138,9 +138,9 @@ def load(folder, facts: Mapping) -> Recipe:
 def _found(folder, stage, tasks: tuple[str, ...], what: str) -> tuple[pathlib.Path, object]:
     """(workdir, config) of a stage that stands as the facts say."""
     path = pathlib.Path(folder) / index.FACTS
-    if not isinstance(stage, Mapping) or not isinstance(stage.get("workdir"), str) or type(stage.get("step")) is not int:
+    workdir = index.stage_folder(folder, stage)
+    if workdir is None or type(stage.get("step")) is not int:
         raise RunError(f"{path}: its {what} is no stage with workdir and step.\nRestore it from a backup.")
-    workdir = pathlib.Path(folder) / stage["workdir"]
     config = workdirs.read_config(workdir)
     if config.task not in tasks:
         raise RunError(f"{workdir}: is a run of {config.task}, but {path} names it as the {what}.\nRestore it from a backup.")
@@ -151,14 +151,16 @@ def _found(folder, stage, tasks: tuple[str, ...], what: str) -> tuple[pathlib.Pa
     return workdir, config
 
 
-def _label(origin: str, kind: str, unit: str) -> Callable[[np.ndarray], np.ndarray] | None:
+def _label(origin: str, kind: str, unit: str, min_area: int) -> Callable[[np.ndarray], np.ndarray] | None:
     """label(field or values) -> instances. Before correction by hand: footprints of heights, of grey levels Otsu's threshold, both cut."""
     if origin == "generated field":
         from microscopy import label_field  # only generators that draw a field need it
 
-        return functools.partial(label_field.instances, kind=kind)
+        return functools.partial(label_field.instances, min_area=min_area, kind=kind)
     if origin == "prelabelled":
-        return instances.otsu_watershed if unit != "nm" else lambda values: instances.from_mask(thresholds.footprint_mask(values))
+        if unit != "nm":
+            return functools.partial(instances.otsu_watershed, min_area=min_area)
+        return lambda values: instances.from_mask(thresholds.footprint_mask(values), min_area)
     return {"": None}[origin]
 
 

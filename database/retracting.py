@@ -4,7 +4,7 @@ import difflib
 import pathlib
 from typing import NamedTuple
 
-from database import gates
+from database import gates, index
 from database.index import Database
 from training import lineage
 from training.errors import ConfigError
@@ -48,9 +48,8 @@ def _lineages(database: Database) -> dict[pathlib.Path, dict]:
     """The lineage of every run in the folder above the database, and of the stages it names wherever they lie."""
     folder = database.folder.resolve()
     places = [path.parent for path in sorted(folder.parent.glob("*/lineage.json"))]
-    for stage in (database.facts["generator"], database.facts.get("upscaler")):
-        if isinstance(stage, dict) and isinstance(stage.get("workdir"), str):
-            places.append((folder / stage["workdir"]).resolve())
+    stages = (index.stage_folder(folder, database.facts.get(name)) for name in ("generator", "upscaler"))
+    places += [place.resolve() for place in stages if place is not None]
     return {place: lineage.read(place) for place in dict.fromkeys(places) if (place / "lineage.json").is_file()}
 
 

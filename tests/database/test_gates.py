@@ -1,5 +1,8 @@
 """Planted copies are refused, collapse is told from variety, and what a run was trained on never judges what comes of it."""
 
+import dataclasses
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -27,13 +30,13 @@ def textured(random, size, num_particles):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """Ten scans of round particles on noise, 80 x 80 px, prepared for crops of 32 px at their own size."""
+    """Eight scans of round particles on noise, 60 x 60 px, prepared for crops of 32 px at their own size."""
     folder = tmp_path_factory.mktemp("scans")
-    for number in range(10):
-        image = textured(np.random.default_rng(number), 80, 50)
+    for number in range(8):
+        image = textured(np.random.default_rng(number), 60, 30)
         cv2.imwrite(str(folder / f"scan{number}.png"), np.clip(image * 100 + 100, 0, 255).astype(np.uint8))
     config = dcgan.config("test", SIZE, 4, "tiny").unlock()
-    config.data.update({"source": f"folder:{folder}", "crop": SIZE, "held_out": 0.3})
+    config.data.update({"source": f"folder:{folder}", "crop": SIZE, "held_out": 0.25})
     return preparation.prepare(config)
 
 
@@ -69,8 +72,17 @@ def test_twenty_planted_copies_are_all_refused_and_named(prepared, gate, tmp_pat
     assert all(row["nearest"] in {scan.id for scan in prepared.splits["train"]} for row in database.rows)
 
 
+def test_a_resume_takes_the_gate_from_the_folder_where_the_scans_are_the_same(prepared, gate, tmp_path, monkeypatch):
+    monkeypatch.setattr(gates, "memorisation", lambda *_, **__: pytest.fail("searched again"))
+    write_json(tmp_path / index.FACTS, {**fakes.facts(gate=gate), "state": "making"})
+    assert gates.calibrate(prepared, tmp_path) == json.loads(json.dumps(gate))
+    fewer = dataclasses.replace(prepared, splits={**prepared.splits, "train": prepared.splits["train"][1:]})
+    with pytest.raises(pytest.fail.Exception, match="searched again"):
+        gates.calibrate(fewer, tmp_path)
+
+
 def test_without_held_out_scans_nothing_is_called_and_it_is_said(prepared):
-    bare = preparation.dataclasses.replace(prepared, splits={**prepared.splits, "held_out": []})
+    bare = dataclasses.replace(prepared, splits={**prepared.splits, "held_out": []})
     found = gates.calibrate(bare)
     assert found["threshold"] is None and "held out" in found["why"]
     judged = gates.make_judge(bare, found)(gates.real_crops(bare, 2)[..., None])
