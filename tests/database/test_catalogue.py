@@ -265,3 +265,22 @@ def test_a_trained_upscaler_enlarges_and_what_cannot_be_is_refused(copy, scans):
         recipe.describe(folder, copy / "dcgan", num_images=3, size=(64, 96))
     with pytest.raises(RunError, match="config.json: not found"):
         recipe.describe(folder, copy / "nowhere", num_images=3)
+
+
+def test_a_generator_that_draws_a_field_labels_its_own_images(tmp_path):
+    label_field = pytest.importorskip("microscopy.label_field", reason="generators here draw no label field")
+    config = dcgan.config("test", 32, 4, "tiny").unlock()
+    config.data.label_field = "distance"
+    saved(tmp_path / "dcgan", config, generator.make_task(config))
+    folder = tmp_path / "database"
+    facts = recipe.describe(folder, tmp_path / "dcgan", num_images=5, size=(64, 64))
+    made_by = recipe.load(folder, facts)
+    database = making.make(folder, facts, made_by)
+    _, fields = made_by.chunk(0)
+    assert facts["unit"] == "nm" and facts["nm_per_pixel"] == pytest.approx(workdirs.read_value_map(tmp_path / "dcgan").nm_per_pixel[0] / 2)
+    for row in database.rows:
+        large = cv2.resize(fields[row["index"]], (64, 64), interpolation=cv2.INTER_LINEAR)
+        labels = read_image(folder / row["label"], max_pixels=LIMIT)
+        assert row["label_origin"] == "generated field" and row["particles"] == labels.max()
+        assert np.mean((labels > 0) != (label_field.instances(large, 5) > 0)) < 0.01
+    assert verifying.rows(database, [1, 4], made_by, True) == []
