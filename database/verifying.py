@@ -95,10 +95,10 @@ def difference(database: Database, file: str, content: bytes) -> tuple[str, bool
         return f"{made.dtype} {made.shape} instead of {there.dtype} {there.shape}", False
     share = float(np.mean(made != there))
     if file.startswith("labels/"):
-        return f"{100 * share:.2g} % of the pixels have another instance", share <= LABEL_SHARE
+        return f"{100 * share:.3g} % of the pixels have another instance", share <= LABEL_SHARE
     most = float(np.abs(made.astype(np.float64) - there.astype(np.float64)).max())
     if file.startswith("images/"):
-        return f"up to {most:.0f} grey levels in {100 * share:.2g} % of the pixels", most <= LEVELS
+        return f"up to {most:.0f} grey levels in {100 * share:.3g} % of the pixels", most <= LEVELS
     value_map = database.facts["value_map"]
     return f"up to {most:.3g} nm", most <= LEVELS * (value_map["high"] - value_map["low"]) / 255 * (1 + 1e-6)
 
