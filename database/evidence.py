@@ -14,14 +14,20 @@ from microscopy.scan import DataError
 from training import workdir as workdirs
 from training.errors import RunError
 
-STAGES = {
-    "dcgan": "images from noise",
-    "superres_before": "upscaling, on pixels",
-    "superres": "upscaling, fine-tuned",
-    "unet_database": "U-Net of the database",
-    "unet_real": "U-Net of real crops",
+TRAINED = {
+    "dcgan": "learns images from noise",
+    "superres_before": "learns upscaling, on pixels",
+    "superres": "the same, fine-tuned on the training scans",
+    "unet_database": "learns particles from the database",
+    "unet_real": "learns particles from real crops",
 }
-"""Trained stages and what each learns."""
+STAGES = TRAINED | {
+    "real": "cuts real crops",
+    "database": "makes, upscales, labels and judges the images",
+    "scores": "compares them with unseen scans",
+    "downstream": "judges both U-Nets on unseen scans",
+}
+"""Stages and what each does; those that are trained first."""
 MOST_PIXELS = 100_000_000
 PER_ONE = 127.5
 """Grey levels of an 8-bit image for 1 of [-1, 1]."""
@@ -164,6 +170,14 @@ def generated_surface(chain: Chain, row: dict[str, str]) -> np.ndarray | None:
 def real_files(chain: Chain, kind: str) -> list[pathlib.Path]:
     """Returns the images of W/real/`kind` in the order of their names: train, scored or whole."""
     return sorted((chain.workdir / "real" / kind / "images").glob("*.png"))
+
+
+def real_name(chain: Chain, image: pathlib.Path) -> str:
+    """Returns the id of the scan that one of `real_files` is cut from, its number where real.json does not say."""
+    number, path = image.stem.partition("_")[0], chain.workdir / "real" / "real.json"
+    scans = workdirs.read_object(path).get("scans") if path.exists() else None
+    known = scans.get(number) if isinstance(scans, dict) else None
+    return str(known.get("id", number)) if isinstance(known, dict) else number
 
 
 def real_surface(chain: Chain, image: pathlib.Path) -> np.ndarray | None:

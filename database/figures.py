@@ -33,7 +33,7 @@ def real_images(chain: Chain) -> str:
     for path in evidence.spread(evidence.real_files(chain, "train"), NUM_REAL):
         shown = evidence.pixels(path)
         if shown is not None and shown.dtype == np.uint8:
-            tiles.append(markup.figure(shown, f"crop {path.stem} of a training scan", f"scan {path.stem.partition('_')[0]}"))
+            tiles.append(markup.figure(shown, f"crop {path.stem} of a training scan", evidence.real_name(chain, path)))
     if not tiles:
         return markup.missing("The real crops are not there yet, so nothing stands here to compare with.")
     return markup.note("Real: crops of training scans, turned at random, as much of each as a generated image shows.") + markup.group(
@@ -108,7 +108,7 @@ def reliefs(chain: Chain) -> str:
     real = evidence.real_surface(chain, files[len(files) // 2]) if files else None
     if generated is None or real is None:
         return markup.missing(f"No relief: there is no readable {'real crop' if real is None else 'generated image'} yet.")
-    surfaces = {f"Real: crop {files[len(files) // 2].stem}": real, f"Generated: image {row['id']}": generated}
+    surfaces = {f"Real: a crop of {evidence.real_name(chain, files[len(files) // 2])}": real, f"Generated: image {row['id']}": generated}
     ends = np.array([np.percentile(surface, (0.2, 99.8)) for surface in surfaces.values()])
     low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
     nm, heights = evidence.nm_per_pixel(chain), chain.unit == "nm"
@@ -137,7 +137,7 @@ def labelled(chain: Chain) -> str:
         picture = outlined(cv2.resize(shown, twice, interpolation=cv2.INTER_LINEAR), large)
         words = f"{row['id']}: {number} instance{'' if number == 1 else 's'}"
         tiles.append(markup.figure(picture, f"generated image with the outlines of its labels, {words}", words))
-    return markup.group("gallery", tiles) if tiles else markup.missing("The images have no labels, so nothing is outlined here.")
+    return markup.group("gallery large", tiles) if tiles else markup.missing("The images have no labels, so nothing is outlined here.")
 
 
 def nearest(chain: Chain) -> str:
@@ -217,5 +217,5 @@ def segmented(chain: Chain) -> str:
         path = evidence.inside(chain.workdir, str(named.get(name) or "")) if isinstance(named, dict) else None
         picture = evidence.pixels(path)
         if picture is not None and picture.dtype == np.uint8:
-            drawn.append(markup.figure(picture, f"real scans segmented by the {words}", words))
+            drawn.append(markup.wide(picture, f"real scans segmented by the {words}", words))
     return "".join(drawn) or markup.missing("No real scan has been segmented: the U-Nets are not trained yet, or no scan was held out.")

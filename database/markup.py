@@ -31,6 +31,12 @@ def figure(picture: np.ndarray, alt: str, caption: str = "") -> str:
     return f"<figure>{image(picture, alt)}{_caption(caption)}</figure>"
 
 
+def wide(picture: np.ndarray, alt: str, caption: str = "") -> str:
+    """Returns a `<figure>` of a picture that scrolls in its box where the page is too narrow to see anything in it."""
+    box = f'<div class="scroll wide" tabindex="0" role="region" aria-label="{escaped(alt)}">{image(picture, alt)}</div>'
+    return f"<figure>{box}{_caption(caption)}</figure>"
+
+
 def drawing(svg: str, title: str = "", caption: str = "") -> str:
     """Returns a `<figure>` of markup that is already safe, under its title and over its caption."""
     head = f"<h3>{escaped(title)}</h3>" if title else ""
@@ -81,12 +87,17 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], caption: str = "") -> s
     number = {column: all(_is_number(row.get(column)) for row in rows) for column in columns}
     kind = {column: ' class="number"' if number[column] else "" for column in columns}
     head = "".join(f'<th scope="col"{kind[column]}>{escaped(column)}</th>' for column in columns)
-    body = "".join("<tr>" + "".join(f"<td{kind[column]}>{cell(row.get(column))}</td>" for column in columns) + "</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(_td(row.get(column), kind[column]) for column in columns)}</tr>" for row in rows)
     name = f"<h3>{escaped(title)}</h3>" if title else ""
     long = " long" if len(rows) > 15 else ""
     label = escaped(title or "table")
     box = f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table><tr>{head}</tr>{body}</table></div>'
     return f'<div class="card{long}">{name}{box}{_caption(caption, "p")}</div>'
+
+
+def _td(value: Any, kind: str) -> str:
+    long = ' class="words"' if isinstance(value, str) and len(value) > 40 and " " in value else ""
+    return f"<td{kind or long}>{cell(value)}</td>"
 
 
 def cell(value: Any) -> str:

@@ -152,6 +152,10 @@ def _labels(chain: Chain) -> tuple[str, ...]:
         "prelabelled": "Proposed by a program, to be corrected by hand.",
     }
     lead = " ".join(words[origin] for origin in words if origin in origins)
+    told = chain.facts.get("labels")
+    if isinstance(told, dict) and told.get("kind") not in (None, "none"):
+        lead += f" The channel is the {'signed distance to the outline' if told['kind'] == 'distance' else told['kind']}; its zero level"
+        lead += " and a watershed give the instances."
     return lead, figures.labelled(chain), results.particles(chain)
 
 
@@ -167,16 +171,15 @@ def _copies(chain: Chain) -> tuple[str, ...]:
 
 def _lineage(chain: Chain) -> tuple[str, ...]:
     told = chain.status.get("stages")
+    told = told if isinstance(told, dict) else {}
     rows = []
-    for name, words in evidence.STAGES.items():
-        folder = chain.workdir / name
-        if not folder.is_dir():
-            continue
-        status, seconds = evidence.stage(chain.workdir, name)["status"], None
-        if isinstance(told, dict) and isinstance(told.get(name), dict):
-            seconds = told[name].get("seconds")
-        row = {"stage": name, "what": words, "state": str(status.get("state", "not begun")), "step": status.get("step")}
-        rows.append(row | {"weights, SHA-256": _weights(folder), "minutes": seconds / 60 if isinstance(seconds, int | float) else None})
+    for name in told or [name for name in evidence.STAGES if (chain.workdir / name).is_dir()]:
+        status = evidence.stage(chain.workdir, name)["status"]
+        found = told[name] if isinstance(told.get(name), dict) else status
+        seconds = found.get("seconds")
+        row = {"stage": name, "what": evidence.STAGES.get(name, ""), "state": str(found.get("state", "")), "steps": status.get("step")}
+        row["weights, SHA-256"] = _weights(chain.workdir / name) if name in evidence.TRAINED else ""
+        rows.append(row | {"minutes": seconds / 60 if isinstance(seconds, int | float) else None})
     scans = evidence.stage(chain.workdir, "dcgan")["lineage"].get("scans") or []
     counted: dict[str, int] = {}
     for id in (id for row in chain.rows for id in set(evidence.source_ids(row))):
@@ -208,12 +211,15 @@ def _weights(folder: pathlib.Path) -> str:
 def _again(chain: Chain) -> tuple[str, ...]:
     work = shlex.quote(str(chain.workdir))
     source = shlex.quote(f"--config.data.source={chain.config.data.source if chain.config else 'folder:SCANS'}")
-    main, unet = "python main.py", f"{work}/unet_database"
+    main, unet = "python main.py", f"--workdir={work}/unet_database"
+    if (chain.workdir / "unet_database.safetensors").exists():
+        unet = f"--weights={work}/unet_database.safetensors"
     commands = {
         "The same command again goes on after an interruption": f"{main} --config=configs/stm_database.py {source} --workdir={work}",
         "Make rows again from seed and weights, and find changed files": f"python -m database.catalogue verify {work}/database",
+        "What depends on a scan, should it have to go": f"python -m database.catalogue retract SCAN {work}/database",
         "More images of the same generator": f"{main} --mode=generate --workdir={work}/dcgan --num_images=1000 --seed=1 --output=MORE",
-        "Segment scans of your own": f"{main} --mode=predict --workdir={unet} --input=SCANS --output=SEGMENTED",
+        "Segment scans of your own": f"{main} --mode=predict {unet} --input=SCANS --output=SEGMENTED",
     }
     parts = [
         f'<p>{markup.escaped(words)}:</p><pre tabindex="0"><code>{markup.escaped(line)}</code></pre>' for words, line in commands.items()

@@ -9,10 +9,12 @@ OWN = """
 body { background: var(--paper); overflow-wrap: anywhere; }
 .card, figure { background: var(--card); }
 h2 { font-size: 20px; margin: 52px 0 10px; }
-h2 + p, h2 + .lead { max-width: 75ch; }
 h3 { margin: 22px 0 8px; }
 .card > h3:first-child, figure > h3:first-child { margin-top: 0; }
-p { max-width: 90ch; }
+p { max-width: 90ch; margin: 0; }
+section > * + * { margin-top: 16px; }
+section > h2 + * { margin-top: 0; }
+section > p + * { margin-top: 10px; }
 a { color: inherit; text-decoration-color: var(--axis); text-underline-offset: 3px; }
 a:focus-visible, .scroll:focus-visible, pre:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 nav { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 18px 0 0; font-size: 14px; }
@@ -30,8 +32,9 @@ nav { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 18px 0 0; font-size
 .good::before { content: "\\2713"; color: var(--good); }
 .warn::before { content: "!"; color: var(--warn); }
 .plain::before { content: "\\2013"; color: var(--soft); }
-.missing { border: 1px dashed var(--axis); border-radius: 10px; padding: 10px 14px; color: var(--soft); margin: 0 0 16px; max-width: none; }
-.gallery { display: grid; gap: 10px; grid-template-columns: repeat(auto-fill, minmax(min(150px, 44%), 1fr)); }
+.missing { border: 1px dashed var(--axis); border-radius: 10px; padding: 10px 14px; color: var(--soft); max-width: none; }
+.gallery { display: grid; gap: 10px; grid-template-columns: repeat(6, 1fr); }
+.gallery.large { grid-template-columns: repeat(4, 1fr); gap: 14px; }
 .gallery figure { border: 0; background: none; padding: 0; border-radius: 0; }
 .gallery figcaption { font-size: 12px; margin-top: 3px; }
 .pairs { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(min(340px, 100%), 1fr)); }
@@ -53,10 +56,13 @@ svg .dot, svg .bar { fill: currentColor; stroke: none; }
 svg .dashed { stroke-dasharray: 4 4; stroke: var(--soft); }
 svg text.ink { fill: var(--ink); }
 .scroll { max-height: 420px; }
+.scroll.wide { max-height: none; }
+.scroll.wide img { min-width: 720px; }
 .scroll table { width: auto; min-width: 100%; }
 .scroll th, .scroll td { overflow-wrap: normal; }
 .scroll td { max-width: 42ch; }
-.scroll th { white-space: nowrap; }
+.scroll th, .scroll td:first-child { white-space: nowrap; }
+.scroll td.words { min-width: 26ch; }
 td.number, th.number { padding-left: 8px; }
 code { font: 13px/1.4 ui-monospace, "Cascadia Mono", "DejaVu Sans Mono", monospace; white-space: nowrap; }
 pre { background: var(--code); border-radius: 8px; padding: 12px 14px; overflow: auto; margin: 8px 0 16px; }
@@ -73,6 +79,7 @@ footer { margin-top: 56px; color: var(--soft); font-size: 13px; }
   h2 { margin-top: 40px; }
   .card, figure { padding: 12px; }
   .gallery { grid-template-columns: repeat(3, 1fr); gap: 6px; }
+  .gallery.large { grid-template-columns: repeat(2, 1fr); gap: 8px; }
   .facts th { width: 8em; }
   svg text { font-size: 15px; }
   .relief text { font-size: 19px; }
@@ -87,6 +94,8 @@ footer { margin-top: 56px; color: var(--soft); font-size: 13px; }
   .card.long { break-inside: auto; }
   tr, .verdicts li { break-inside: avoid; }
   .gallery { grid-template-columns: repeat(6, 1fr); }
+  .gallery.large { grid-template-columns: repeat(4, 1fr); }
+  .scroll.wide img { min-width: 0; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """

@@ -10,7 +10,7 @@ import numpy as np
 
 from microscopy.plots import ticks
 
-WIDTH, HEIGHT = 640, 460
+WIDTH, HEIGHT = 640, 410
 AZIMUTH, ELEVATION, DISTANCE = math.radians(-35), math.radians(38), 3.2
 """Where it is seen from: turned so that the last row and the last column are in front; distance in widths of the surface."""
 BOX = 0.3
@@ -122,7 +122,8 @@ def _seen(x, y, z, aspect: float):
 
 def _lit(surface: np.ndarray, aspect: float) -> np.ndarray:
     """Colours (h - 1, w - 1, 3) of the facets, 0..255: Lambert's law over a floor of ambient light, and a highlight."""
-    corners = surface[:-1, :-1], surface[:-1, 1:], surface[1:, :-1], surface[1:, 1:]
+    smooth = cv2.GaussianBlur(surface, (0, 0), 0.7)  # at one facet a pixel, noise alone would decide what is bright
+    corners = smooth[:-1, :-1], smooth[:-1, 1:], smooth[1:, :-1], smooth[1:, 1:]
     rows, columns = (side - 1 for side in surface.shape)
     slope_x = (corners[1] + corners[3] - corners[0] - corners[2]) / 2 * columns * BOX
     slope_away = (corners[0] + corners[1] - corners[2] - corners[3]) / 2 * rows * BOX / aspect
@@ -132,7 +133,7 @@ def _lit(surface: np.ndarray, aspect: float) -> np.ndarray:
     diffuse = np.clip(normal @ light, 0.0, 1.0)
     level = sum(corners) / 4
     colour = np.stack([np.interp(level, np.linspace(0, 1, len(GOLD)), channel) for channel in GOLD.T], axis=-1)
-    colour = colour * (0.5 + 0.66 * diffuse)[..., None] + 40 * (diffuse**24)[..., None]
+    colour = colour * (0.5 + 0.66 * diffuse)[..., None] + 24 * (diffuse**24)[..., None]
     return np.clip(colour, 0, 255)
 
 

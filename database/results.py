@@ -37,7 +37,8 @@ QUANTITIES = {
     "heights": "heights, pooled",
     "psd": "power spectrum",
 }
-DOWNSTREAM = {"dice": "Dice", "ap50": "AP50", "diameter_error": "diameter error"}
+JUDGED = ("dice", "ap50", "diameter_error")
+DOWNSTREAM = {"dice": "Dice", "iou": "IoU", "ap50": "AP50", "diameter_error": "diameter error", "v_rand": "V_rand", "v_info": "V_info"}
 TRAINED = {"database": "trained on the database", "real": "trained on real crops"}
 
 
@@ -73,19 +74,30 @@ def _told_apart(chain: Chain) -> list[tuple[str, str]]:
 
 
 def _copied(chain: Chain) -> list[tuple[str, str]]:
-    refused = chain.facts.get("refused")
+    refused, gate = chain.facts.get("refused"), _objects(chain.facts).get("gate", {})
+    if gate and gate.get("threshold") is None:
+        return [
+            (
+                "warn",
+                f"Near-copies of training scans could not be told from others, so none was refused: {gate.get('why') or 'no threshold'}.",
+            )
+        ]
     if not isinstance(refused, list):
         return []
+    sensitivity = _number(gate.get("sensitivity"))
+    more = "" if math.isnan(sensitivity) else f" The search finds {100 * sensitivity:.0f} % of planted copies."
     if refused:
-        return [
-            ("good", f"{len(refused)} generated image{'s were' if len(refused) > 1 else ' was'} refused as near-copies of training scans.")
-        ]
-    return [("good", f"None of the images came near enough to a training scan to be called a copy ({len(chain.rows):,} kept).")]
+        return [("good", f"Near-copies of training scans that were refused: {len(refused)}; {len(chain.rows):,} images kept.{more}")]
+    return [("good", f"No image came near enough to a training scan to be called a copy; {len(chain.rows):,} kept.{more}")]
 
 
 def _alike(chain: Chain) -> list[tuple[str, str]]:
     scalars = _objects(evidence.stage(chain.workdir, "dcgan")["evaluation"]).get("scalars", {})
-    ratio = _number(scalars.get("diversity/ratio"))
+    ratio, told = _number(scalars.get("diversity/ratio")), _objects(chain.facts).get("diversity", {})
+    made, real = (_number(told.get(name)) for name in ("distinct", "distinct_real"))
+    if math.isfinite(made) and math.isfinite(real):
+        words = f"{told.get('images')} images are as varied as {made:.0f} distinct ones; as many crops of the scans as {real:.0f}"
+        return [("warn", f"{words}: the generator has collapsed.") if told.get("collapsed") else ("good", f"{words}.")]
     if math.isnan(ratio):
         return []
     words = f"Two generated images differ by {100 * ratio:.0f} % of what two real ones differ by"
@@ -152,7 +164,7 @@ def surface_card(chain: Chain) -> str:
         distance, low, high, floor = (_number(of.get(key)) for key in ("distance", "low", "high", "floor"))
         if floor > 0 and math.isfinite(distance + low + high):
             dots.append(charts.Distance(QUANTITIES.get(name, name), distance / floor, low / floor, high / floor))
-        shown = {key: of.get(key) for key in ("real", "generated", "unit", "distance", "low", "high", "floor")}
+        shown = {key: of.get(key) for key in ("real", "generated", "unit", "distance", "floor")}
         rows.append({"quantity": QUANTITIES.get(name, name), **shown})
     caption = "1, the dashed line, is what real images get against real ones at the same numbers; bars are 95 % intervals."
     parts = [charts.distances("Surface card: how far from real", dots, caption)] if dots else []
@@ -194,13 +206,21 @@ def downstream(chain: Chain) -> str:
     if not rows:
         return said or markup.missing("No U-Net has been judged yet: the scans have no masks, or those stages are to come.")
     shown = {TRAINED.get(by, by): row for by, row in rows.items()}
-    of = {by: {words: _number(row.get(key)) for key, words in DOWNSTREAM.items()} for by, row in shown.items()}
+    of = {by: {DOWNSTREAM[key]: _number(row.get(key)) for key in JUDGED} for by, row in shown.items()}
     of = {by: {words: value for words, value in row.items() if math.isfinite(value)} for by, row in of.items()}
-    table = [{"by": by, **{DOWNSTREAM.get(key, key): value for key, value in row.items() if key != "by"}} for by, row in shown.items()]
+    table = [{"": by, **_with_errors(row)} for by, row in shown.items()]
     caption = "Diameter error: relative difference of the mean diameters, lower is better; of the others higher is."
     drawn = charts.bars("On whole real scans", {by: row for by, row in of.items() if row}, caption)
     protocol = str(chain.downstream.get("protocol") or "")
-    return said + markup.note(protocol) + markup.group("halves", [drawn, markup.table("All scores, with standard errors", table)])
+    return said + markup.note(protocol) + markup.group("halves", [drawn, markup.table("All scores ± standard error", table)])
+
+
+def _with_errors(row: Mapping[str, Any]) -> dict[str, str]:
+    """Name -> "0.871 ± 0.010", the standard error where there is one."""
+    names = [name for name in row if name != "by" and not (name.endswith("_error") and name.removesuffix("_error") in row)]
+    found = {name: (_number(row[name]), _number(row.get(f"{name}_error"))) for name in names}
+    texts = {name: f"{value:.3g}" + (f" ± {error:.2g}" if math.isfinite(error) else "") for name, (value, error) in found.items()}
+    return {DOWNSTREAM.get(name, name): text if math.isfinite(found[name][0]) else "" for name, text in texts.items()}
 
 
 def refused(chain: Chain) -> str:
