@@ -58,7 +58,7 @@ def group(kind: str, parts: Iterable[str]) -> str:
 def section(name: str, title: str, lead: str, *parts: str) -> str:
     """Returns a `<section>` with a heading that can be linked to, and one paragraph before its parts."""
     words = f"<p>{escaped(lead)}</p>" if lead else ""
-    return f'<section id="{name}"><h2>{escaped(title)}</h2>{words}{"".join(parts)}</section>'
+    return f'<section class="part" id="{name}"><h2>{escaped(title)}</h2>{words}{"".join(parts)}</section>'
 
 
 def missing(words: str) -> str:

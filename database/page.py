@@ -188,8 +188,8 @@ def _lineage(chain: Chain) -> tuple[str, ...]:
     sources = [
         {
             "scan": scan.get("id"),
-            "split": scan.get("split"),
-            "images behind which it is": counted.get(scan.get("id"), 0),
+            "split": str(scan.get("split", "")).replace("_", " "),
+            "images it is behind": counted.get(scan.get("id"), 0),
             "file": pathlib.PurePath(scan.get("file") or "").name,
             "SHA-256": scan.get("sha256"),
         }

@@ -12,9 +12,10 @@ h2 { font-size: 20px; margin: 52px 0 10px; }
 h3 { margin: 22px 0 8px; }
 .card > h3:first-child, figure > h3:first-child { margin-top: 0; }
 p { max-width: 90ch; margin: 0; }
-section > * + * { margin-top: 16px; }
-section > h2 + * { margin-top: 0; }
-section > p + * { margin-top: 10px; }
+.part > * + * { margin-top: 16px; }
+.part > h2 + * { margin-top: 0; }
+.part > p + * { margin-top: 10px; }
+.part > pre + p, .part > div + p { margin-top: 18px; }
 a { color: inherit; text-decoration-color: var(--axis); text-underline-offset: 3px; }
 a:focus-visible, .scroll:focus-visible, pre:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 nav { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 18px 0 0; font-size: 14px; }
@@ -58,11 +59,13 @@ svg text.ink { fill: var(--ink); }
 .scroll { max-height: 420px; }
 .scroll.wide { max-height: none; }
 .scroll.wide img { min-width: 720px; }
-.scroll table { width: auto; min-width: 100%; }
+.scroll table { width: auto; min-width: 100%; font-size: 14px; }
+.scroll th, .scroll td { padding-right: 12px; }
+.scroll + p { margin-top: 8px; font-size: 13px; }
 .scroll th, .scroll td { overflow-wrap: normal; }
 .scroll td { max-width: 42ch; }
-.scroll th, .scroll td:first-child { white-space: nowrap; }
-.scroll td.words { min-width: 26ch; }
+.scroll th, .scroll td { white-space: nowrap; }
+.scroll td.words { white-space: normal; min-width: 26ch; }
 td.number, th.number { padding-left: 8px; }
 code { font: 13px/1.4 ui-monospace, "Cascadia Mono", "DejaVu Sans Mono", monospace; white-space: nowrap; }
 pre { background: var(--code); border-radius: 8px; padding: 12px 14px; overflow: auto; margin: 8px 0 16px; }
@@ -85,17 +88,25 @@ footer { margin-top: 56px; color: var(--soft); font-size: 13px; }
   .relief text { font-size: 19px; }
 }
 @media print {
-  :root { color-scheme: light; }
+  :root { color-scheme: light; --paper: #fff; }
+  body { font-size: 12px; }
   main { max-width: none; padding: 0; }
   nav { display: none; }
+  h1 { font-size: 22px; }
+  h2 { margin-top: 26px; font-size: 16px; }
   h2, h3 { break-after: avoid; }
+  .numbers { grid-template-columns: repeat(5, 1fr); }
+  .halves { grid-template-columns: 1fr 1fr; }
+  .pairs { grid-template-columns: repeat(3, 1fr); }
+  .gallery { grid-template-columns: repeat(6, 1fr); }
+  .gallery.large { grid-template-columns: repeat(4, 1fr); }
   .scroll, pre { max-height: none; overflow: visible; }
+  .scroll table { font-size: 10.5px; }
+  .scroll th, .scroll td, .scroll td.words { white-space: normal; min-width: 0; padding-right: 8px; }
+  .scroll.wide img { min-width: 0; }
   pre code { white-space: pre-wrap; }
   .card.long { break-inside: auto; }
   tr, .verdicts li { break-inside: avoid; }
-  .gallery { grid-template-columns: repeat(6, 1fr); }
-  .gallery.large { grid-template-columns: repeat(4, 1fr); }
-  .scroll.wide img { min-width: 0; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """
