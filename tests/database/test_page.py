@@ -11,7 +11,7 @@ from database import evidence, figures, results
 from database.page import page
 from microscopy import pictures
 from microscopy.atomic import write_json
-from tests.database.fake_chain import HOSTILE, NUM, SIZE, prepared_scans, small_config, write, write_index
+from tests.database.fake_chain import HOSTILE, NUM, SIZE, write_index
 from training.errors import RunError
 
 
@@ -47,15 +47,6 @@ class Page(html.parser.HTMLParser):
     @property
     def words(self):
         return " ".join(self.text)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """(workdir of a whole fake chain, the text of its page)."""
-    workdir = tmp_path_factory.mktemp("chain") / "W"
-    config = small_config()
-    write(workdir, prepared_scans(config), config)
-    return workdir, page(workdir)
 
 
 def decoded(picture):
