@@ -151,7 +151,10 @@ def labels(chain: Chain, row: dict[str, str]) -> np.ndarray | None:
 
 
 def surface(chain: Chain, image: pathlib.Path | None, heights: pathlib.Path | None) -> np.ndarray | None:
-    """Returns float32 (h, w) in the scans' unit: the heights where there is a file of them, else the 8-bit image mapped back."""
+    """Returns float32 (h, w) in the scans' unit: the heights where there is a file of them, else the 8-bit image mapped back.
+
+    None where there is neither, or what there is cannot be drawn: values that are not finite, one row or column.
+    """
     found = pixels(heights)
     if found is None:
         found = pixels(image)
@@ -159,7 +162,8 @@ def surface(chain: Chain, image: pathlib.Path | None, heights: pathlib.Path | No
             return None
         unit = found.astype(np.float32) / PER_ONE - 1
         found = chain.value_map.from_unit(unit) if chain.value_map else unit
-    return grey(found).astype(np.float32)
+    found = grey(found).astype(np.float32)
+    return found if min(found.shape) > 1 and np.isfinite(found).all() else None
 
 
 def generated_surface(chain: Chain, row: dict[str, str]) -> np.ndarray | None:

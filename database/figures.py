@@ -152,7 +152,7 @@ def nearest(chain: Chain) -> str:
         return markup.missing(f"The nearest scans cannot be shown: {str(error).splitlines()[0]}")
     scans, parts = {scan.id: scan for part in prepared.splits.values() for scan in part}, []
     for row in rows:
-        shown, scan = evidence.picture(chain, row), scans.get(row["nearest"])
+        shown, scan = evidence.picture(chain, row), scans.get(row.get("nearest", ""))
         if shown is not None and scan is not None:
             words = f"{row['id']}: similarity {evidence.number(row, 'nearest_similarity'):.3g} to {scan.id}"
             whole = to_uint8(prepared.value_map.to_unit(_reduced(scan.pixels)))

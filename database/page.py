@@ -36,10 +36,11 @@ def page(workdir) -> str:
     }
     body = "\n".join(markup.section(name, title, *_parts(draw, chain)) for name, (title, draw) in sections.items())
     links = "".join(f'<a href="#{name}">{markup.escaped(title)}</a>' for name, (title, _) in sections.items())
+    name = chain.workdir.resolve().name
     head = f'<h1>{TITLE}</h1>{_source(chain)}{_numbers(chain)}{results.verdicts(chain)}<nav aria-label="Sections">{links}</nav>'
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{TITLE}</title><style>{page_style.STYLE}</style></head>\n"
+        f"<title>{markup.escaped(name)}: {TITLE.lower()}</title><style>{page_style.STYLE}</style></head>\n"
         f"<body><main>\n{head}\n{body}\n{FOOTER}\n</main></body></html>\n"
     )
 
@@ -189,8 +190,8 @@ def _lineage(chain: Chain) -> tuple[str, ...]:
         {
             "scan": scan.get("id"),
             "split": str(scan.get("split", "")).replace("_", " "),
-            "images it is behind": counted.get(scan.get("id"), 0),
-            "file": pathlib.PurePath(scan.get("file") or "").name,
+            "images it is behind": counted.get(str(scan.get("id")), 0),
+            "file": pathlib.PurePath(str(scan.get("file") or "")).name,
             "SHA-256": scan.get("sha256"),
         }
         for scan in known

@@ -63,9 +63,8 @@ svg text.ink { fill: var(--ink); }
 .scroll th, .scroll td { padding-right: 12px; }
 .scroll + p { margin-top: 8px; font-size: 13px; }
 .scroll th, .scroll td { overflow-wrap: normal; }
-.scroll td { max-width: 42ch; }
 .scroll th, .scroll td { white-space: nowrap; }
-.scroll td.words { white-space: normal; min-width: 26ch; }
+.scroll td.words { white-space: normal; min-width: 26ch; max-width: 46ch; overflow-wrap: anywhere; }
 td.number, th.number { padding-left: 8px; }
 code { font: 13px/1.4 ui-monospace, "Cascadia Mono", "DejaVu Sans Mono", monospace; white-space: nowrap; }
 pre { background: var(--code); border-radius: 8px; padding: 12px 14px; overflow: auto; margin: 8px 0 16px; }

@@ -64,13 +64,18 @@ def _told_apart(chain: Chain) -> list[tuple[str, str]]:
     found = [(words, of) for name, words in names.items() if isinstance(of := chain.scores.get(name), dict) and "differs" in of]
     lines = []
     for differs, kind, words in ((True, "warn", "can be told from real ones by"), (False, "good", "cannot be told from real ones by")):
-        by = [f"{name} (p = {_number(of.get('p_value')):.2g})" for name, of in found if bool(of["differs"]) == differs]
+        by = [f"{name}{_chance(of)}" for name, of in found if bool(of["differs"]) == differs]
         if by:
             first = found[0][1]
             lines.append(
                 (kind, f"{first.get('n_generated')} generated images {words} {' and '.join(by)} against {first.get('n_real')} real ones.")
             )
     return lines
+
+
+def _chance(of: Mapping[str, Any]) -> str:
+    chance = _number(of.get("p_value"))
+    return f" (p = {chance:.2g})" if math.isfinite(chance) else ""
 
 
 def _copied(chain: Chain) -> list[tuple[str, str]]:
