@@ -140,6 +140,16 @@ def labelled(chain: Chain) -> str:
     return markup.group("gallery large", tiles) if tiles else markup.missing("The images have no labels, so nothing is outlined here.")
 
 
+def label_fields(chain: Chain) -> str:
+    """Returns the picture of the generator's own evaluation: images with their outlines above their label fields, beside real crops'."""
+    path = chain.workdir / "dcgan" / "evaluation" / "generated_images_and_real_crops_with_labels.png"
+    picture = evidence.pixels(path)
+    if picture is None or picture.dtype != np.uint8:
+        return ""
+    words = "Generated in the upper half, real crops in the lower: each image with the outlines of its instances above its label field"
+    return markup.wide(picture, words, f"{words}, at the generator's own size.")
+
+
 def nearest(chain: Chain) -> str:
     """Returns the generated images most alike to a training scan, each beside that scan, which is read again from its file."""
     rows = [row for row in chain.rows if math.isfinite(evidence.number(row, "nearest_similarity"))]

@@ -157,7 +157,7 @@ def _labels(chain: Chain) -> tuple[str, ...]:
     if isinstance(told, dict) and told.get("kind") not in (None, "none"):
         lead += f" The channel is the {'signed distance to the outline' if told['kind'] == 'distance' else told['kind']}; its zero level"
         lead += " and a watershed give the instances."
-    return lead, figures.labelled(chain), results.particles(chain)
+    return lead, figures.labelled(chain), results.label_scores(chain), figures.label_fields(chain), results.particles(chain)
 
 
 def _unets(chain: Chain) -> tuple[str, ...]:

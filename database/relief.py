@@ -10,7 +10,7 @@ import numpy as np
 
 from microscopy.plots import ticks
 
-WIDTH, HEIGHT = 640, 410
+WIDTH, HEIGHT = 640, 392
 AZIMUTH, ELEVATION, DISTANCE = math.radians(-35), math.radians(38), 3.2
 """Where it is seen from: turned so that the last row and the last column are in front; distance in widths of the surface."""
 BOX = 0.3
@@ -21,7 +21,7 @@ LIGHT = (-0.55, 0.25, 0.8)
 """Where the light stands: right, away, up."""
 GOLD = np.array([(84, 42, 26), (146, 78, 34), (206, 134, 56), (244, 204, 120), (255, 246, 222)], np.float64)
 """RGB from the lowest to the highest, as scanning probe software shows heights."""
-_OVERSAMPLED, _MARGIN = 3, (64, 14, 40, 58)  # left, top, right, bottom px, for numbers and names
+_OVERSAMPLED, _MARGIN = 3, (64, 14, 40, 50)  # left, top, right, bottom px, for numbers and names
 _SHIFT = 4
 
 
@@ -149,7 +149,7 @@ def _axes(place, scale: Scale) -> str:
             x, y, z = at(tick / length)
             parts.append(_tick(place, (x, y, z), (x + 0.025 * outward[0], y + 0.025 * outward[1], z), f"{tick:g}", anchor, (dx, dy)))
         x, y = (float(value) for value in place(*at(0.5)))
-        side, anchor = (30, "start") if outward[0] else (-30, "end")
+        side, anchor = (46, "start") if outward[0] else (-30, "end")
         parts.append(f'<text class="name" x="{x + side:.1f}" y="{y + 44:.1f}" text-anchor="{anchor}">{html.escape(unit)}</text>')
     for tick in ticks(scale.low, scale.high, 3):
         z = (tick - scale.low) / (scale.high - scale.low)

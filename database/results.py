@@ -198,6 +198,17 @@ def particles(chain: Chain) -> str:
     return markup.table("Measured on the database's images", rows)
 
 
+def label_scores(chain: Chain) -> str:
+    """Returns the generator's own tables of its labels, "" where it draws none."""
+    tables = evidence.stage(chain.workdir, "dcgan")["evaluation"].get("tables")
+    named = (
+        {name: rows for name, rows in tables.items() if name.startswith("Labels") and isinstance(rows, list)}
+        if isinstance(tables, dict)
+        else {}
+    )
+    return "".join(markup.table(name, [row for row in rows if isinstance(row, dict)]) for name, rows in named.items())
+
+
 def downstream_rows(chain: Chain) -> dict[str, dict]:
     """Returns by -> scores of downstream.json, {} where nothing has been judged."""
     rows = chain.downstream.get("rows")

@@ -66,8 +66,8 @@ def test_the_page_is_one_file_and_every_picture_in_it_decodes(made):
             assert value.startswith(("data:image/png;base64,", "#"))
     shown = [decoded(picture) for picture in found.pictures]
     assert all(picture is not None and picture.size for picture in shown)
-    # 4 real, 8 generated, 6 x 3 of figure 4, 2 reliefs, 8 labelled, 1 segmented, 6 x 2 nearest
-    assert len(shown) == 4 + NUM + 18 + 2 + NUM + 1 + 12
+    # 4 real, 8 generated, 6 x 3 of figure 4, 2 reliefs, 8 labelled, their fields, 1 segmented, 6 x 2 nearest
+    assert len(shown) == 4 + NUM + 18 + 2 + NUM + 1 + 1 + 12
     assert all(picture["alt"] for picture in found.pictures if "src" in picture)
     drawings = re.findall(r'<svg [^>]*role="img" aria-label="[^"]+"', text)
     assert len(drawings) == text.count("<svg ") == 2 + 3 + 1 and text.count('aria-label="relief, ') == 2
@@ -101,6 +101,7 @@ def test_the_words_say_what_it_is_and_whether_to_trust_it(made):
         "heights are drawn",
         "python -m database.catalogue verify",
         "signed distance to the outline",
+        "images n f1 shift generated 16 0.91 0.2",
         "3 train, 1 held out, 1 test",
     ):
         assert line in words, line
@@ -136,7 +137,7 @@ def test_without_weights_masks_and_upscaler_the_rest_stands(made, tmp_path):
         "The chain is not finished (running): scores to come.",
     ):
         assert line in found.words, line
-    assert len(found.pictures) == 4 + NUM + 2 + 12
+    assert len(found.pictures) == 4 + NUM + 2 + 1 + 12
 
 
 def copied(workdir, tmp_path):

@@ -62,7 +62,7 @@ def test_the_page_is_drawn_whole_at_phone_and_desktop_width(made, tmp_path):
     found, messages = seen(made[1], tmp_path)
     assert messages == [] and [one["width"] for one in found] == list(WIDTHS)
     for one in found:
-        assert one["drawn"] == one["pictures"] == 53 and one["drawings"] == 6 and one["sections"] == 10
+        assert one["drawn"] == one["pictures"] == 54 and one["drawings"] == 6 and one["sections"] == 10
         assert one["overflow"] <= 0 and one["wide"] == [] and one["font"] >= 15
 
 
