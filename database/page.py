@@ -59,7 +59,7 @@ def _source(chain: Chain) -> str:
         name = {"simulated": "the built-in microscope simulator"}.get(
             chain.config.data.source, f"built-in scans ({chain.config.data.source})"
         )
-        words = f"Trained on {name}, not on scans of yours. The numbers below say how the chain works, nothing about any real sample."
+        words = f"Trained on {name}, not on scans of yours: what is called real below is simulated, too, and says nothing about any sample."
     else:
         kind, _, place = chain.config.data.source.partition(":")
         words = f"Trained on the scans of {'the folder' if kind == 'folder' else 'the data set'} {place}."

@@ -89,7 +89,7 @@ def test_the_generators_own_images_stand_beside_the_upscaled_ones(made):
 def test_the_words_say_what_it_is_and_whether_to_trust_it(made):
     words = Page(made[1]).words
     for line in (
-        "Trained on the built-in microscope simulator, not on scans of yours.",
+        "Trained on the built-in microscope simulator, not on scans of yours: what is called real below is simulated, too",
         "can be told from real ones by KID (p = 0.001) against 4 real ones",
         "Near-copies of training scans that were refused: 1; 8 images kept. The search finds 95 % of planted copies.",
         "8 images are as varied as 3 distinct ones; as many crops of the scans as 8: the generator has collapsed.",
