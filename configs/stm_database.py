@@ -94,7 +94,7 @@ def cpu(c) -> None:
         stage = c.stages[name]
         stage.data.update({"height": 128, "width": 128})
         stage.model.update({"low_sizes": (24,), "num_blocks": 2, "num_maps": 16, "discriminator_maps": 8})
-        stage.train.update({"batch_size": 4, "num_steps": 300, "eval_every": 300, "save_every": 100, "preview_every": 300})
+        stage.train.update({"batch_size": 4, "num_steps": 400, "eval_every": 200, "save_every": 100, "preview_every": 200})
         stage.eval.update({"num_images": 16})
     c.stages.real.update({"num_crops": 256, "num_scored": 100})
     c.stages.database.num_images = 256
@@ -102,7 +102,7 @@ def cpu(c) -> None:
         stage = c.stages[name]
         stage.data.update({"height": 128, "width": 128})
         stage.model.base_width = 8
-        stage.train.update({"batch_size": 8, "num_steps": 300, "eval_every": 300, "save_every": 100, "preview_every": 300})
+        stage.train.update({"batch_size": 8, "num_steps": 400, "eval_every": 200, "save_every": 100, "preview_every": 200})
         stage.eval.num_scans = 16
 
 

@@ -67,9 +67,7 @@ def _tell(workdir: pathlib.Path, names: list[str]) -> None:
     scores = workdirs.read_object(workdir / "scores.json")
     values = {name: found["value"] for name, found in scores.items() if isinstance(found, dict) and found.get("value") is not None}
     some = scores["surface"]
-    print(
-        f"\n{some['n_generated']} generated images against {some['n_real']} crops of scans that no stage was trained on. {scores['note']}"
-    )
+    print(f"\n{some['n_generated']} generated images against {some['n_real']} crops of scans that no stage was trained on:")
     print(f"  {', '.join(f'{name} {value:.4g}' for name, value in values.items())}. {scores['note']}")
     if "downstream" in names:
         found = workdirs.read_object(workdir / "downstream.json")
