@@ -118,6 +118,7 @@ def tiny(c) -> None:
     c.stages.scores.update({"num_images": 8, "weights": "none"})
     for name in ("unet_database", "unet_real"):
         c.stages[name].data.update({"height": 32, "width": 32})
+        c.stages[name].model.depth = 1
 
 
 PRESETS = {"": full, "cpu": cpu, "tiny": tiny}

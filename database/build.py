@@ -6,6 +6,7 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 import input_pipeline
@@ -105,6 +106,8 @@ def _check(config) -> None:
         if config.stages[stage][name] < least:
             raise ConfigError(f"config.stages.{stage}.{name}={config.stages[stage][name]}: {least} or more.")
     scoring.check(config.stages.scores)
+    if jax.process_count() > 1:
+        raise ConfigError("--distributed: a chain is run by one process, on all devices it sees; leave it out.")
     if config.data.channels != 1:
         raise ConfigError(f"config.data.channels={config.data.channels}: a database is of images of one channel; set it to 1.")
 
@@ -155,12 +158,12 @@ def planned(chain: Chain) -> list[Stage]:
     return [make[name](chain, names) if name in make else _training(chain, name) for name in names]
 
 
-def scans_read(chain: Chain) -> dict[str, str]:
-    """Returns the SHA-256 of which scans there are, how they are split, and of their masks."""
+def scans_read(chain: Chain, masks: bool) -> dict[str, str]:
+    """Returns the SHA-256 of which scans there are and how they are split, and with `masks` of their masks."""
     splits = chain.prepared.splits
     listed = [(scan.id, scan.sha256, name) for name, scans in splits.items() for scan in scans]
     found = {"scans": hashlib.sha256(json.dumps(listed).encode()).hexdigest()}
-    if chain.like.masks:
+    if masks:
         digest = hashlib.sha256()
         for scan in (scan for scans in splits.values() for scan in scans):
             digest.update(np.ascontiguousarray(scan.mask).tobytes())
@@ -171,17 +174,18 @@ def scans_read(chain: Chain) -> dict[str, str]:
 def _training(chain: Chain, name: str) -> Stage:
     config, folder = chain.config.stages[name], chain.workdir / name
     reads = {"superres": ("superres_before",), "unet_database": ("database",), "unet_real": ("real",)}.get(name, ())
-    inputs = scans_read(chain) if name in SCAN_READERS else {}
-    if name in SCAN_READERS and config.data.label_field == "none" if name == "dcgan" else name in SCAN_READERS:
-        inputs.pop("masks", None)
+    labelled = config.data.get("label_field", "none") != "none"
+    inputs = scans_read(chain, labelled) if name in SCAN_READERS else {}
 
     def make(stop: Stop) -> None:
         trainings.make(trainings.placed(config, chain.workdir), folder, stop, _behind(chain, name))
         if name in SCAN_READERS:
             lineage.compare(folder, chain.prepared.splits)
 
-    outputs = functools.partial(trainings.outputs, folder, config.train.num_steps)
-    return Stage(name, workdirs.plain(config), reads, inputs, make, outputs, (folder,), True, trainings.make_work(config))
+    train = config.train
+    outputs = functools.partial(trainings.outputs, folder, train.num_steps)
+    spent = functools.partial(trainings.spent, folder, train.num_steps * train.batch_size)
+    return Stage(name, workdirs.plain(config), reads, inputs, make, outputs, (folder,), True, trainings.make_work(config), spent)
 
 
 def _behind(chain: Chain, name: str) -> list[dict]:
@@ -207,7 +211,7 @@ def _real(chain: Chain, names: list[str]) -> Stage:
     def make(stop: Stop) -> None:
         real.write(folder, chain.prepared, data, chain.like, section, chain.config.seed, stop)
 
-    return Stage("real", config, (), scans_read(chain), make, lambda: _sum(folder, real.files(folder)), (folder,))
+    return Stage("real", config, (), scans_read(chain, chain.like.masks), make, lambda: _sum(folder, real.files(folder)), (folder,))
 
 
 def _sum(folder: pathlib.Path, files: list[pathlib.Path]) -> dict[str, str]:
@@ -241,7 +245,7 @@ def _database(chain: Chain, names: list[str]) -> Stage:
 
     tables = [folder / name for name in ("database.json", "index.parquet", "index.csv")]
     reads = ("dcgan", "superres") if upscaler else ("dcgan",)
-    return Stage("database", config, reads, scans_read(chain), make, lambda: stages.digests(tables), (folder,))
+    return Stage("database", config, reads, scans_read(chain, chain.like.masks), make, lambda: stages.digests(tables), (folder,))
 
 
 def _scores(chain: Chain, names: list[str]) -> Stage:

@@ -21,7 +21,7 @@ class Progress:
     def __init__(self, workdir: pathlib.Path, names: Sequence[str]):
         self._path, self._names = workdir / "status.json", list(names)
         self._stages = {name: {"state": "waiting", "seconds": None} for name in names}
-        self._work, self._seconds = 0.0, 0.0
+        self._work, self._spent = 0.0, 0.0
         self._stage, self._eta = "", None
 
     def skip(self, name: str, seconds: float) -> None:
@@ -38,11 +38,11 @@ class Progress:
         print(f"\nStage {self._number(name)} of {len(self._names)}, {name}: {place} (began {now}{text})", flush=True)
         self.write("running")
 
-    def end(self, name: str, work: float, seconds: float) -> None:
-        """Tells that a stage is finished, after `seconds` for its `work`."""
+    def end(self, name: str, seconds: float, work: float, spent: float) -> None:
+        """Tells that a stage is finished, after `seconds`, of which `spent` went into its `work` (0: not known)."""
         self._stages[name] = {"state": "finished", "seconds": seconds}
-        if work:
-            self._work, self._seconds = self._work + work, self._seconds + seconds
+        if work and spent:
+            self._work, self._spent = self._work + work, self._spent + spent
         self.write("running")
         print(f"Stage {self._number(name)} of {len(self._names)}, {name}: finished in {forecast.duration(seconds)}.", flush=True)
 
@@ -71,4 +71,4 @@ class Progress:
         """Seconds for so much work: at the rate of the stages done here, before that at that of a matrix product, which none reaches."""
         if not work:
             return None
-        return work * self._seconds / self._work if self._work else work / forecast.matmul_rate()
+        return work * self._spent / self._work if self._work else work / forecast.matmul_rate()

@@ -37,6 +37,7 @@ class Stage:
     places: tuple[pathlib.Path, ...]
     trains: bool = False
     work: Callable[[], float] = lambda: 0.0
+    spent: Callable[[], float] = lambda: 0.0
 
 
 def run(
@@ -66,7 +67,7 @@ def run(
             progress.begin(stage.name, stage.places[0], {one.name: one.work() for one in waiting})
             if not _make(stage, stages, workdir, stop):
                 return None
-            progress.end(stage.name, stage.work(), read(workdir, stage.name)["seconds"])
+            progress.end(stage.name, read(workdir, stage.name)["seconds"], stage.work(), stage.spent())
             made.append(stage.name)
     return made
 

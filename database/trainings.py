@@ -47,14 +47,24 @@ def make(config, folder: pathlib.Path, stop: Stop, upstream: list[dict]) -> None
 
 
 def outputs(folder: pathlib.Path, num_steps: int) -> Mapping[str, str]:
-    """Returns the SHA-256 of the last checkpoint of a finished training, {} where it is not finished."""
+    """Returns the SHA-256 of the last and of the best checkpoint of a finished training, {} where it is not finished."""
     try:
         status = workdirs.read_object(folder / "status.json")
         if status.get("state") != "finished" or status.get("step") != num_steps:
             return {}
-        return {"weights": checkpoints.verify(folder, num_steps)["sha256"]}
+        best = checkpoints.best(folder)
+        steps = {"weights": num_steps, "best": num_steps if best is None else best}
+        return {name: checkpoints.verify(folder, step)["sha256"] for name, step in steps.items()}
     except RunError:
         return {}
+
+
+def spent(folder: pathlib.Path, num_images: int) -> float:
+    """Returns the seconds that `num_images` took in the steps of a training alone, 0 where status.json does not say."""
+    try:
+        return num_images / (workdirs.read_object(folder / "status.json").get("images_per_second") or float("inf"))
+    except RunError:
+        return 0.0
 
 
 def behind(folder: pathlib.Path, step: int) -> dict:

@@ -1,5 +1,6 @@
 """The whole chain in small, through the command line: made once, left alone after, made anew where it must be, stopped and gone on."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -10,8 +11,9 @@ import pytest
 import main
 from configs import stm_database
 from database import build, downstream, making, real, stages
-from microscopy import formats
+from microscopy import formats, simulator
 from microscopy.normalisation import ValueMap
+from segmentation import exported, inference
 from training import lineage
 from training.signals import Stop
 
@@ -146,6 +148,25 @@ def test_scans_without_masks_and_bilinear_leave_out_what_has_no_use(tmp_path):
     config.labels = "distance"
     with pytest.raises(build.ConfigError, match="5 of 5 scans have no mask; name the masks' folder"):
         build.begun(config.lock(), tmp_path)
+
+
+def test_without_masks_the_picture_alone_shows_the_unet(workdir):
+    prepared = build.begun(stm_database.get_config("tiny"), workdir).prepared
+    splits = {name: [dataclasses.replace(scan, mask=None) for scan in scans] for name, scans in prepared.splits.items()}
+    downstream.write(workdir, ("unet_database",), dataclasses.replace(prepared, splits=splits), "last")
+    found = read(workdir, "downstream.json")
+    assert found["rows"] == [] and "no masks" in found["note"] and found["pictures"] == {"database": "downstream_database.png"}
+    assert formats.read_image(workdir / "downstream_database.png", max_pixels=10**8).shape[0] == 256
+
+
+def test_the_exported_unet_takes_scans_as_they_come(workdir):
+    network, _ = exported.load(workdir / "unet_database.safetensors")
+    chain = build.begun(stm_database.get_config("tiny"), workdir)
+    assert network.data.levelling == "auto" and network.value_map.unit == "nm"
+    raw = simulator.simulated_scans(simulator.SimulatorSettings(), num_scans=1, seed=3)[0]
+    found = inference.segment(network, raw)
+    assert found.probability.shape == raw.pixels.shape and np.isclose(network.value_map.nm_per_pixel[0], 128 / 32 * 0.25)
+    assert chain.like.value_map.nm_per_pixel[0] == pytest.approx(128 / 64 * 0.25)
 
 
 def test_a_whole_scan_keeps_its_particles_in_place(tmp_path):
