@@ -136,7 +136,8 @@ def _label_field(labels: str, masks: bool) -> str:
 
 
 def _describe(chain: Chain) -> None:
-    _stored(chain.workdir / "config.json", lambda path: write_json(path, workdirs.plain(chain.config)))
+    told = {**workdirs.plain(chain.config), "resume": ""}  # what the command was asked once is no setting
+    _stored(chain.workdir / "config.json", lambda path: write_json(path, told))
 
 
 def _stored(path: pathlib.Path, content) -> None:
