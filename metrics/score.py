@@ -164,17 +164,17 @@ def _value(found: dict) -> str:
 def _write(path: str, scores: dict) -> None:
     try:
         pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_json(path, _finite(scores))
+        atomic.write_json(path, finite(scores))
     except OSError as error:
         raise DataError(f"--json={path}: cannot be written ({error.strerror or error}); name another file.") from None
 
 
-def _finite(value):
-    """What JSON can say: None for a number that is not finite."""
+def finite(value):
+    """Returns a value of dicts, lists and numbers as JSON can say it: None for a number that is not finite."""
     if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
+        return {name: finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

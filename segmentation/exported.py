@@ -33,8 +33,11 @@ TASKS = ("segmentation.supervised", "segmentation.metric_critic")
 PIXELS = ("uint8", "uint16", "float32")
 
 
-def write(config, workdir, request: prediction.Request) -> None:
+def write(config, workdir, request: prediction.Request, value_map: ValueMap | None = None) -> None:
     """Writes the network of a workdir's checkpoint `request.checkpoint` to the file `request.output`; prints what it wrote.
+
+    `config` and `value_map`, the workdir's where it is None, say how scans are brought to the network: others than the run's for one whose
+    training images were prepared before.
 
     ConfigError where that is no .safetensors file, RunError where it cannot be written or the workdir cannot be read.
     """
@@ -45,7 +48,7 @@ def write(config, workdir, request: prediction.Request) -> None:
     state, step = checkpoints.restore_for_inference(workdir, method.make_task(config), request.checkpoint)
     params, stats = method.inference(state)
     scans = [{"sha256": scan["sha256"], "split": scan["split"]} for scan in lineage.behind(lineage.read(workdir))]
-    texts = {"config": workdirs.plain(config), "value_map": workdirs.read_value_map(workdir).__dict__, "scans": scans}
+    texts = {"config": workdirs.plain(config), "value_map": (value_map or workdirs.read_value_map(workdir)).__dict__, "scans": scans}
     metadata = {"format": FORMAT, "step": str(step)} | {name: json.dumps(value) for name, value in texts.items()}
     content = encode_safetensors(_named({"params": params, "stats": stats}), metadata)
     if not path.parent.is_dir():

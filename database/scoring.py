@@ -1,0 +1,74 @@
+"""scores.json of a database: its images against crops of scans that no stage was trained on, by the scores of metrics.score."""
+
+import pathlib
+
+from metrics import image_sets, inception, set_features, set_scores, weights
+from metrics.image_sets import ImageSet
+from metrics.score import finite
+from microscopy import folder as folders
+from microscopy.atomic import write_json
+from microscopy.scan import Scan
+from training.errors import ConfigError, RunError
+
+NAMES = ("fid", "kid", "is", "prdc")
+NO_WEIGHTS = (
+    "No Inception weights, so no FID, KID or IS: the surface card alone compares the sets. "
+    "--config.stages.scores.weights=auto downloads the public ones, or name a file."
+)
+
+
+def weights_file(section) -> pathlib.Path | None:
+    """Returns the file of Inception weights that `config.stages.scores.weights` names; None for none, and cached where there is no file."""
+    if section.weights in ("cached", "auto"):
+        file = weights.cached_file()
+        return file if file.is_file() else None
+    return None if section.weights == "none" else pathlib.Path(section.weights)
+
+
+def check(section) -> None:
+    """Raises ConfigError for a section of the config that cannot be."""
+    if section.features not in ("2048", "768", "192", "64"):
+        raise ConfigError(f"config.stages.scores.features={section.features!r}: choose 2048, 768, 192 or 64.")
+    if section.num_images < 6:
+        raise ConfigError(f"config.stages.scores.num_images={section.num_images}: 6 or more.")
+
+
+def write(path: pathlib.Path, real: pathlib.Path, database: pathlib.Path, section, seed: int) -> None:
+    """Writes the scores of the first `section.num_images` images of a database against `real`/images, in heights the surface card.
+
+    FID, KID, IS and precision ... coverage only where Inception weights are there, IS only where these reach its logits; `note` says what
+    is missing. DataError for weights or images that cannot be read, RunError where the disk refuses.
+    """
+    found, notes = {}, []
+    wanted = section.weights != "none" and (section.weights == "auto" or weights_file(section) is not None)
+    source = str(weights_file(section) or section.weights)
+    options = set_features.Options(section.features, source, "", None, seed, None, section.draws, section.repeats)
+    names = NAMES if wanted else ()
+    if wanted and "logits" not in inception.reached(weights.load(source)):
+        names = tuple(name for name in names if name != "is")
+        notes.append("These weights do not reach Inception's logits, so no IS.")
+    if names:
+        measured, facts = set_features.measure(names, _sets(real, database, "images", section.num_images), options)
+        found |= set_scores.score(names, *measured, facts, options)
+        if section.features != "2048":
+            notes.append(f"FID and KID are of {section.features}-d features, and cannot be compared with published 2048-d ones.")
+    else:
+        notes.append(NO_WEIGHTS)
+    kind = "heights" if (real / "heights").is_dir() else "images"
+    measured, facts = set_features.measure(("surface",), _sets(real, database, kind, section.num_images), options)
+    found |= set_scores.score(("surface",), *measured, facts, options)
+    try:
+        write_json(path, finite({**found, "note": " ".join(notes)}))
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def _sets(real: pathlib.Path, database: pathlib.Path, kind: str, num: int) -> list[ImageSet]:
+    return [_set(real / kind, num), _set(database / kind, num)]
+
+
+def _set(place: pathlib.Path, num: int) -> ImageSet:
+    """The first images of a folder, by name."""
+    files = list(folders.list_scans(place).items())[:num]
+    scans: list[Scan] = [folders.read_scan(id, file, max_pixels=image_sets.MAX_PIXELS) for id, file in files]
+    return ImageSet(str(place), scans, None)

@@ -1,0 +1,190 @@
+"""The whole chain in small, through the command line: made once, left alone after, made anew where it must be, stopped and gone on."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+import main
+from configs import stm_database
+from database import build, downstream, making, real, stages
+from microscopy import formats, simulator
+from microscopy.normalisation import ValueMap
+from segmentation import exported, inference
+from training import lineage
+from training.signals import Stop
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ORDER = ("dcgan", "superres_before", "superres", "real", "database", "scores", "unet_database", "unet_real", "downstream")
+
+
+def run(workdir, *words):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        return main.run(["main.py", "--config=configs/stm_database.py:tiny", f"--workdir={workdir}", *words])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("chain") / "w"
+    assert run(workdir) == 0
+    return workdir
+
+
+@pytest.fixture
+def workdir(finished, tmp_path):
+    """A copy elsewhere: what is finished does not depend on where it lies."""
+    shutil.copytree(finished, tmp_path / "w")
+    return tmp_path / "w"
+
+
+def contents(workdir):
+    return {
+        str(path.relative_to(workdir)): path.read_bytes() for path in workdir.rglob("*") if path.is_file() and path.name != "status.json"
+    }
+
+
+def read(workdir, name):
+    return json.loads((workdir / name).read_text())
+
+
+def test_every_stage_stands_and_the_report_is_written(finished):
+    assert [stages.read(finished, name)["state"] for name in ORDER] == ["finished"] * 9
+    assert read(finished, "status.json")["state"] == "finished" and (finished / "report.html").read_text().startswith("<!DOCTYPE html>")
+    scores, found = read(finished, "scores.json"), read(finished, "downstream.json")
+    assert scores["surface"]["n_real"] == scores["surface"]["n_generated"] == 8 and "No Inception weights" in scores["note"]
+    assert [row["by"] for row in found["rows"]][:2] == ["database", "real"] and len(found["scans"]) == 2
+    assert all({"dice", "ap50", "diameter_error"} <= row.keys() and 0 <= row["dice"] <= 1 for row in found["rows"])
+    assert len(list((finished / "database" / "labels").iterdir())) == len(list((finished / "database" / "heights").iterdir())) == 12
+    assert formats.read_image(finished / "downstream_database.png", max_pixels=10**8).ndim == 3
+
+
+def test_all_stages_split_the_scans_alike_and_no_judging_scan_is_behind_one(finished):
+    splits = [{(s["sha256"], s["split"]) for s in lineage.read(finished / name)["scans"]} for name in build.SCAN_READERS]
+    assert splits[0] == splits[1] == splits[2] and len(splits[0]) == 6
+    unseen = {sha256 for sha256, split in splits[0] if split != "train"}
+    behind = {scan["sha256"] for scan in lineage.behind(lineage.read(finished / "unet_database")) if scan["split"] == "train"}
+    assert behind >= {sha256 for sha256, split in splits[0] if split == "train"} and not behind & unseen
+    numbered = read(finished, "real/real.json")["scans"]
+    used = {part: {path.name[:4] for path in (finished / "real" / part / "images").iterdir()} for part in ("train", "scored", "whole")}
+    assert {numbered[number]["split"] for number in used["train"]} == {"train"}
+    assert {numbered[number]["sha256"] for number in used["whole"]} == unseen and used["scored"] <= used["whole"]
+
+
+def test_the_same_command_again_changes_nothing(workdir):
+    before = contents(workdir)
+    assert run(workdir) == 0
+    after = contents(workdir)
+    assert sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name)) == []
+
+
+def test_a_changed_setting_lists_what_is_stale_and_stops(workdir, capsys):
+    before = contents(workdir)
+    assert run(workdir, "--config.stages.dcgan.train.generator_rate=0.001") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "stage dcgan has changed: train.generator_rate: 0.0002 there, 0.001 now."
+    assert lines[1] == "Stale with it: database, scores, unet_database, downstream." and len(lines) == 3
+    assert (
+        run(workdir, "--config.data.num_simulated=7") == 2 and "Stale with it: superres_before, superres, real" in capsys.readouterr().err
+    )
+    assert before == contents(workdir)
+
+
+def test_rebuild_makes_just_what_is_stale(workdir):
+    before = contents(workdir)
+    assert run(workdir, "--config.stages.scores.num_images=6", "--config.resume=rebuild") == 0
+    after = contents(workdir)
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert changed == {"scores.json", "stages/scores.json", "config.json", "report.html"}
+    assert read(workdir, "scores.json")["surface"]["n_generated"] == 6
+
+
+def test_a_database_that_was_interrupted_is_the_same_in_the_end(workdir, monkeypatch):
+    before = contents(workdir / "database")
+    config = stm_database.get_config("tiny")
+    plan = {stage.name: stage for stage in build.planned(build.begun(config, workdir))}
+    stages.remove(plan["database"], workdir)
+    stop, computed = Stop(), making._computed
+
+    def interrupted(*arguments):
+        stop.signal = 15
+        return computed(*arguments)
+
+    monkeypatch.setattr(making, "_computed", interrupted)
+    build.run(config, workdir, stop)
+    assert read(workdir, "status.json")["state"] == "interrupted" and stages.read(workdir, "database")["state"] == "begun"
+    monkeypatch.undo()
+    monkeypatch.setattr("database.page.page", lambda workdir: "<!DOCTYPE html>")
+    build.run(config, workdir, Stop())
+    assert contents(workdir / "database") == before and read(workdir, "status.json")["state"] == "finished"
+
+
+def test_a_judging_scan_behind_the_generator_stops_the_chain_by_name(workdir, capsys):
+    path = workdir / "dcgan" / "lineage.json"
+    found = json.loads(path.read_text())
+    leaked = next(scan for scan in found["scans"] if scan["split"] == "test")
+    leaked["split"] = "train"
+    path.write_text(json.dumps(found))
+    (workdir / "stages" / "database.json").unlink()
+    assert run(workdir) == 1
+    assert leaked["id"] in capsys.readouterr().err
+
+
+def test_scans_without_masks_and_bilinear_leave_out_what_has_no_use(tmp_path):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for i in range(5):
+        np.save(folder / f"scan{i}.npy", np.random.default_rng(i).integers(0, 255, (190, 190)).astype(np.uint8))
+    config = stm_database.get_config("tiny").unlock()
+    config.data.source, config.upscaler = f"folder:{folder}", "bilinear"
+    chain = build.begun(config.lock(), tmp_path)
+    assert chain.config.stages.dcgan.data.label_field == "none" and not chain.like.masks
+    assert [stage.name for stage in build.planned(chain)] == ["dcgan", "real", "database", "scores", "unet_database", "downstream"]
+    assert chain.config.stages.unet_database.data.source == "stage:database/images"
+    config.unlock()
+    config.labels = "distance"
+    with pytest.raises(build.ConfigError, match="5 of 5 scans have no mask; name the masks' folder"):
+        build.begun(config.lock(), tmp_path)
+
+
+def test_without_masks_the_picture_alone_shows_the_unet(workdir):
+    prepared = build.begun(stm_database.get_config("tiny"), workdir).prepared
+    splits = {name: [dataclasses.replace(scan, mask=None) for scan in scans] for name, scans in prepared.splits.items()}
+    downstream.write(workdir, ("unet_database",), dataclasses.replace(prepared, splits=splits), "last")
+    found = read(workdir, "downstream.json")
+    assert found["rows"] == [] and "no masks" in found["note"] and found["pictures"] == {"database": "downstream_database.png"}
+    assert formats.read_image(workdir / "downstream_database.png", max_pixels=10**8).shape[0] == 256
+
+
+def test_the_exported_unet_takes_scans_as_they_come(workdir):
+    network, _ = exported.load(workdir / "unet_database.safetensors")
+    chain = build.begun(stm_database.get_config("tiny"), workdir)
+    assert network.data.levelling == "auto" and network.value_map.unit == "nm"
+    raw = simulator.simulated_scans(simulator.SimulatorSettings(), num_scans=1, seed=3)[0]
+    found = inference.segment(network, raw)
+    assert found.probability.shape == raw.pixels.shape and np.isclose(network.value_map.nm_per_pixel[0], 128 / 32 * 0.25)
+    assert chain.like.value_map.nm_per_pixel[0] == pytest.approx(128 / 64 * 0.25)
+
+
+def test_a_whole_scan_keeps_its_particles_in_place(tmp_path):
+    chain = build.begun(stm_database.get_config("tiny"), tmp_path)
+    scan = real.unseen_scans(chain.prepared)[0]
+    image, mask = real.whole(scan, chain.prepared, chain.like)
+    ratio = chain.like.size / chain.prepared.crop[0]
+    assert image.shape[:2] == mask.shape == tuple(round(side * ratio) for side in scan.pixels.shape)
+    for number in np.unique(scan.mask)[1:]:
+        if np.sum(scan.mask == number) * ratio**2 > 20:
+            centres = [np.mean(np.nonzero(one == number), axis=1) for one in (scan.mask, mask)]
+            assert np.allclose((centres[0] + 0.5) * ratio - 0.5, centres[1], atol=0.6)
+    assert image[..., 0][mask > 0].mean() > image[..., 0][mask == 0].mean() + 0.2
+
+
+def test_the_exported_map_is_the_two_maps_in_turn():
+    first, second = ValueMap(10.0, 4010.0, "grey", (0, 0), dtype="uint16"), ValueMap(25.0, 230.0, "grey", (0, 0), dtype="uint8")
+    values = np.linspace(300, 3500, 50)
+    stored = (first.to_unit(values).astype(np.float64) + 1) * 127.5
+    both = downstream.through(second, first)
+    assert both.dtype == "uint16" and np.allclose(both.to_unit(values), second.to_unit(stored), atol=1e-5)

@@ -1,0 +1,127 @@
+"""Stages are finished only while config and inputs are as they were; what is stale is listed, and made anew on request."""
+
+import json
+
+import pytest
+
+from database import stages
+from training.errors import ConfigError, RunError
+from training.signals import Stop
+
+
+def chain(folder, made, **changes):
+    """A dictionary's worth of stages: b and c read a, d reads c; each writes its config and what it read to a file."""
+    values = {"a": 1, "b": 1, "c": 1, "d": 1} | changes
+    reads = {"a": (), "b": ("a",), "c": ("a",), "d": ("c",)}
+
+    def stage(name):
+        path = folder / name
+
+        def make(stop):
+            made.append(name)
+            above = "".join((folder / other).read_text() for other in reads[name])
+            path.write_text(f"{name}{values[name]}({above})")
+            stop.signal = stop.signal or (15 if values.get("stopped") == name else None)
+
+        config = {"train": {"rate": values[name], "num_steps": values.get("steps", 4)}, "eval": {"num": values.get("num", 1)}}
+        trains = name == "a"
+        config = config if trains else {"rate": values[name]}
+        outputs = lambda: stages.digests([path])  # noqa: E731 - one line beside what it belongs to
+        return stages.Stage(name, config, reads[name], {"scans": values.get("scans", "x")}, make, outputs, (path,), trains)
+
+    return [stage(name) for name in reads]
+
+
+def run(folder, rebuild=False, stop=None, **changes):
+    made = []
+    done = stages.run(chain(folder, made, **changes), folder, stop or Stop(), rebuild)
+    return made, done
+
+
+@pytest.fixture
+def finished(tmp_path):
+    assert run(tmp_path) == (list("abcd"), list("abcd"))
+    return tmp_path
+
+
+def test_finished_stages_are_left(finished, capsys):
+    assert run(finished) == ([], [])
+    assert [line for line in capsys.readouterr().out.splitlines() if line][-4:] == [
+        f"Stage {n} of 4, {s}: finished." for n, s in enumerate("abcd", 1)
+    ]
+    status = json.loads((finished / "status.json").read_text())
+    assert status["state"] == "finished" and {one["state"] for one in status["stages"].values()} == {"finished"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "first", "others"),
+    [
+        ({"a": 2}, "a", "b, c, d"),
+        ({"c": 2}, "c", "d"),
+        ({"d": 2}, "d", ""),
+        ({"scans": "y"}, "a", "b, c, d"),
+        ({"steps": 3}, "a", "b, c, d"),
+    ],
+)
+def test_a_change_lists_what_is_stale_and_rebuild_makes_just_that(finished, changes, first, others):
+    before = {name: (finished / name).read_bytes() for name in "abcd"}
+    with pytest.raises(ConfigError) as told:
+        run(finished, **changes)
+    lines = str(told.value).splitlines()
+    assert lines[0].startswith(f"stage {first} has changed: ") and "--config.resume=rebuild" in lines[2]
+    assert lines[1] == (f"Stale with it: {others}." if others else "No other stage is stale.")
+    assert before == {name: (finished / name).read_bytes() for name in "abcd"}
+    stale = [first, *others.split(", ")] if others else [first]
+    assert run(finished, rebuild=True, **changes)[0] == stale
+    assert run(finished, **changes) == ([], [])
+
+
+def test_the_line_of_a_change_names_field_and_values(finished):
+    with pytest.raises(ConfigError, match=r"stage a has changed: train.rate: 1 there, 7 now."):
+        run(finished, a=7)
+
+
+def test_a_longer_training_goes_on_but_what_reads_it_is_stale(finished):
+    with pytest.raises(ConfigError, match=r"stage b has changed: it reads a.\nStale with it: c, d\."):
+        run(finished, steps=8)
+    kept = (finished / "a").stat().st_ino
+    assert run(finished, rebuild=True, steps=8)[0] == list("abcd") and (finished / "a").stat().st_ino == kept
+
+
+def test_another_evaluation_touches_only_its_own_stage(finished):
+    assert run(finished, num=2)[0] == ["a"]  # the same output again: what reads it stays
+
+
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
+    assert run(tmp_path, stopped="b") == (["a", "b"], None)
+    assert stages.read(tmp_path, "b")["state"] == "begun" and json.loads((tmp_path / "status.json").read_text())["state"] == "interrupted"
+    assert run(tmp_path) == (list("bcd"), list("bcd"))
+    twin = tmp_path / "twin"
+    twin.mkdir()
+    run(twin)
+    assert all((twin / name).read_bytes() == (tmp_path / name).read_bytes() for name in "abcd")
+
+
+def test_a_stage_that_was_deleted_by_hand_is_made_and_the_others_stay_if_it_comes_out_the_same(finished):
+    (finished / "a").unlink()
+    assert run(finished)[0] == ["a"]
+
+
+def test_an_output_that_comes_out_otherwise_is_told_when_it_is_known(finished):
+    (finished / "stages" / "a.json").unlink()
+    record = stages.read(finished, "c")
+    stages.write(finished, "c", record | {"inputs": record["inputs"] | {"a/a": "0" * 64}})
+    with pytest.raises(ConfigError, match=r"stage c has changed: it was made with other a/a.\nStale with it: d"):
+        run(finished)
+    assert run(finished, rebuild=True)[0] == ["c", "d"] and run(finished) == ([], [])
+
+
+def test_a_stage_that_leaves_nothing_whole_and_a_damaged_record_are_told(tmp_path):
+    broken = chain(tmp_path, [])[0]
+    broken = stages.dataclasses.replace(broken, outputs=dict)
+    with pytest.raises(RunError, match="stage a: .* is not whole after it was made"):
+        stages.run([broken], tmp_path, Stop(), False)
+    assert json.loads((tmp_path / "status.json").read_text())["state"] == "failed"
+    (tmp_path / "stages" / "a.json").write_text("{}")
+    with pytest.raises(RunError, match="no record of a stage"):
+        stages.read(tmp_path, "a")
