@@ -14,6 +14,7 @@ import ml_collections
 from microscopy.atomic import write_json
 from microscopy.normalisation import ValueMap
 from microscopy.pictures import write_png
+from microscopy.preparation import Prepared
 from training import checkpoints, devices
 from training.errors import ConfigError, RunError
 
@@ -106,6 +107,38 @@ def describe(workdir, config, value_map: ValueMap) -> None:
     path = folder / "environment.json"
     starts = read_object(path).get("starts", []) if path.exists() else []
     write_json(path, {"starts": [*starts, environment()]})
+
+
+def describe_scans(workdir, prepared: Prepared) -> None:
+    """Writes scans.json: the crop (height, width) in px and the classes' names; ConfigError where the run was begun with other classes."""
+    path = pathlib.Path(workdir) / "scans.json"
+    facts = {"crop": list(prepared.crop), "classes": list(prepared.classes)}
+    if path.exists() and checkpoints.steps(workdir):
+        old = read_object(path).get("classes")
+        if old != facts["classes"]:
+            raise ConfigError(
+                f"{workdir} was begun with the classes {_listed(old)}; the scans now have {_listed(facts['classes'])}.\n"
+                "Restore the folders' names, or begin anew in another --workdir."
+            )
+    write_json(path, facts)
+
+
+def _listed(names) -> str:
+    names = [str(name) for name in names or ()]
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if names[8:] else "") or "none"
+
+
+def read_scans(workdir) -> Prepared:
+    """Returns what scans were prepared by: map, crop and classes, without the scans themselves; RunError where the workdir has none."""
+    path = pathlib.Path(workdir) / "scans.json"
+    if not path.is_file():
+        raise RunError(f"{path}: not found; {workdir} is not the workdir of a run, or one of an older version.")
+    facts, value_map = read_object(path), read_value_map(workdir)
+    try:
+        crop, classes = tuple(int(side) for side in facts["crop"]), tuple(str(name) for name in facts["classes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: it holds no crop and classes.\n{_REMEDY}") from error
+    return Prepared({}, value_map, crop, [], {}, classes)
 
 
 def read_value_map(workdir) -> ValueMap:
