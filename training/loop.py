@@ -102,8 +102,8 @@ def _train(config, workdir, stop, task, prepared, mesh) -> dict:
     state, step = beginning.begin(workdir, task, keys.init, imported, mesh, config.train.num_steps)
     if devices.primary():
         lineage.write(workdir, prepared.splits, upstream)
-        workdirs.describe(workdir, config, prepared.value_map)
-        workdirs.describe_scans(workdir, prepared)
+        workdirs.refuse_other_classes(workdir, prepared.classes)
+        workdirs.describe(workdir, config, prepared.value_map, prepared.classes)
     data = input_pipeline.make_data(config, prepared)
     arrays, frozen = devices.replicate(mesh, data.arrays), devices.replicate(mesh, task.frozen)
     data = dataclasses.replace(data, arrays=None, upstream=tuple(upstream))  # a window that has passed must not stay on the device

@@ -14,7 +14,6 @@ import ml_collections
 from microscopy.atomic import write_json
 from microscopy.normalisation import ValueMap
 from microscopy.pictures import write_png
-from microscopy.preparation import Prepared
 from training import checkpoints, devices
 from training.errors import ConfigError, RunError
 
@@ -99,46 +98,39 @@ def read_object(path: pathlib.Path) -> dict:
     return value
 
 
-def describe(workdir, config, value_map: ValueMap) -> None:
-    """Writes config.json, normalisation.json and, with one entry a start, environment.json."""
+def describe(workdir, config, value_map: ValueMap, classes: tuple[str, ...] = ()) -> None:
+    """Writes config.json, normalisation.json, where scans have classes classes.json and, with one entry a start, environment.json."""
     folder = pathlib.Path(workdir)
     write_json(folder / "config.json", plain(config))
     write_json(folder / "normalisation.json", value_map.__dict__)
+    if classes:
+        write_json(folder / "classes.json", {"classes": list(classes)})
     path = folder / "environment.json"
     starts = read_object(path).get("starts", []) if path.exists() else []
     write_json(path, {"starts": [*starts, environment()]})
 
 
-def describe_scans(workdir, prepared: Prepared) -> None:
-    """Writes scans.json: the crop (height, width) in px and the classes' names; ConfigError where the run was begun with other classes."""
-    path = pathlib.Path(workdir) / "scans.json"
-    facts = {"crop": list(prepared.crop), "classes": list(prepared.classes)}
-    if path.exists() and checkpoints.steps(workdir):
-        old = read_object(path).get("classes")
-        if old != facts["classes"]:
-            raise ConfigError(
-                f"{workdir} was begun with the classes {_listed(old)}; the scans now have {_listed(facts['classes'])}.\n"
-                "Restore the folders' names, or begin anew in another --workdir."
-            )
-    write_json(path, facts)
-
-
-def _listed(names) -> str:
-    names = [str(name) for name in names or ()]
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if names[8:] else "") or "none"
-
-
-def read_scans(workdir) -> Prepared:
-    """Returns what scans were prepared by: map, crop and classes, without the scans themselves; RunError where the workdir has none."""
-    path = pathlib.Path(workdir) / "scans.json"
+def read_classes(workdir) -> tuple[str, ...]:
+    """Returns the names of the classes a run was trained on, label i is name i; RunError where the workdir has none."""
+    path = pathlib.Path(workdir) / "classes.json"
     if not path.is_file():
-        raise RunError(f"{path}: not found; {workdir} is not the workdir of a run, or one of an older version.")
-    facts, value_map = read_object(path), read_value_map(workdir)
-    try:
-        crop, classes = tuple(int(side) for side in facts["crop"]), tuple(str(name) for name in facts["classes"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: it holds no crop and classes.\n{_REMEDY}") from error
-    return Prepared({}, value_map, crop, [], {}, classes)
+        raise RunError(f"{path}: not found; {workdir} is not the workdir of a run on scans with classes.")
+    names = read_object(path).get("classes")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RunError(f"{path} cannot be read: it lists no classes.\n{_REMEDY}")
+    return tuple(names)
+
+
+def refuse_other_classes(workdir, classes: tuple[str, ...]) -> None:
+    """Raises ConfigError where the run was begun with scans of other classes, whose numbers these would take."""
+    if not checkpoints.steps(workdir) or not (pathlib.Path(workdir) / "classes.json").exists():
+        return
+    old = read_classes(workdir)
+    if old != tuple(classes):
+        raise ConfigError(
+            f"{workdir} was begun with the classes {', '.join(old[:8])}; the scans now have {', '.join(classes[:8]) or 'none'}.\n"
+            "Restore the folders' names, or begin anew in another --workdir."
+        )
 
 
 def read_value_map(workdir) -> ValueMap:
