@@ -62,7 +62,7 @@ def protocol(config, prepared: Prepared, what: str, shown: str) -> str:
         f"{what}, each seen once: its middle {crop[1]} x {crop[0]} px at {data.width} x {data.height}; probabilities at the temperature "
         f"that minimises the negative log-likelihood of these {what} (so their own calibrated scores are optimistic); intervals of 95 %: "
         f"Wilson for accuracy, DeLong for the area of each class against the rest, {repeats} bootstrap draws for their mean and bands; "
-        f"calibration error in {calibration.NUM_BINS} bins of confidence; pictures of the {NAMES[shown]} scans; the best checkpoint has the "
+        f"calibration error in {calibration.NUM_BINS} bins; pictures of the {NAMES[shown]} scans; the best checkpoint has the "
         "lowest calibrated negative log-likelihood"
     )
 

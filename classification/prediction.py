@@ -73,13 +73,13 @@ def predict(data, prepared: Prepared, logits: Callable, workdir, step: int, requ
 
 
 def temperature_of(workdir, step: int) -> tuple[float, int | None]:
-    """Returns (temperature, the step it was fitted at) for a checkpoint: of its own step, else of the last scored one before; (1, None)."""
+    """Returns (temperature, the step it was fitted at) for a checkpoint: of its own step, else of the last scored one before; (1, None).
+
+    From the log, for evaluation.json may be of other scans (`--mode=evaluate --input`).
+    """
     found = {
         record["step"]: record[TEMPERATURE] for record in logbook.read(pathlib.Path(workdir) / "metrics.jsonl") if TEMPERATURE in record
     }
-    last = workdirs.read_evaluation(workdir) or {}
-    if TEMPERATURE in last.get("scalars", {}):
-        found.setdefault(last["step"], last["scalars"][TEMPERATURE])
     before = [scored for scored in found if scored <= step]
     return (found[max(before)], max(before)) if before else (1.0, None)
 

@@ -1,5 +1,6 @@
 """What a classifier sees of a whole scan when it is judged or predicted: its middle, reduced as training crops are, once and unturned."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -18,13 +19,7 @@ def make_view(prepared: Prepared, data, num: int) -> Callable[[Sequence[Scan]], 
     whatever the sizes: their buffers are filled up to powers of two.
     """
 
-    @jax.jit
-    def cut(arrays):
-        size, none = arrays["size"], jnp.zeros(num, jnp.int32)
-        start = jnp.maximum(size - jnp.asarray([prepared.crop], jnp.int32), 0) // 2
-        centre = start + (jnp.minimum(size, jnp.asarray([prepared.crop], jnp.int32)) - 1) / 2.0
-        place = {"scan": jnp.arange(num), "y": centre[:, 0], "x": centre[:, 1], "angle": jnp.zeros(num), "quarter": none, "flip": none > 0}
-        return input_pipeline.crops(arrays, place, prepared.crop, data.height, data.width)["image"]
+    cut = _make_cut(prepared.crop, data.height, data.width, num)
 
     def view(scans):
         filled = [*scans, *[scans[-1]] * (num - len(scans))]
@@ -34,3 +29,17 @@ def make_view(prepared: Prepared, data, num: int) -> Callable[[Sequence[Scan]], 
         return np.asarray(cut(arrays))[: len(scans)]
 
     return view
+
+
+@functools.lru_cache(8)
+def _make_cut(crop: tuple[int, int], height: int, width: int, num: int):
+    """Kept, so that an evaluation does not compile anew what the one before it compiled."""
+
+    @jax.jit
+    def cut(arrays):
+        size, sides, none = arrays["size"], jnp.asarray([crop], jnp.int32), jnp.zeros(num, jnp.int32)
+        centre = jnp.maximum(size - sides, 0) // 2 + (jnp.minimum(size, sides) - 1) / 2.0
+        place = {"scan": jnp.arange(num), "y": centre[:, 0], "x": centre[:, 1], "angle": jnp.zeros(num), "quarter": none, "flip": none > 0}
+        return input_pipeline.crops(arrays, place, crop, height, width)["image"]
+
+    return cut

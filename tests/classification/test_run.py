@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import main
+from classification import prediction
 from configs import classifier
 from tests.classification.folders import striped
 from training import loop
@@ -74,6 +75,16 @@ def test_predictions_are_a_table_with_calibrated_probabilities(trained, tmp_path
         assert sum(probabilities) == pytest.approx(1) and float(row["confidence"]) == max(probabilities)
     record, last = (json.loads((path).read_text()) for path in (output / "prediction.json", workdir / "evaluation.json"))
     assert record["temperature"] == last["scalars"]["classification/temperature"] and record["step"] == 60
+
+
+def test_the_temperature_is_that_of_the_step_or_of_the_last_scored_before(tmp_path):
+    lines = [
+        {"step": 10, "classification/temperature": 2.0},
+        {"step": 15, "network/loss": 1.0},
+        {"step": 20, "classification/temperature": 3.0},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [prediction.temperature_of(tmp_path, step) for step in (5, 10, 15, 25)] == [(1.0, None), (2.0, 10), (2.0, 10), (3.0, 20)]
 
 
 def test_held_out_scans_are_predicted_as_they_were_scored(trained, tmp_path):
