@@ -35,7 +35,8 @@ def evaluate(config, logits: Callable, prepared: Prepared) -> Evaluation:
     first = "held_out" if splits["held_out"] else "train"
     parts = {first: splits[first], "test": splits.get("test", [])}
     if config.eval.num_train_scans and first != "train":
-        parts["train"] = splits["train"][: config.eval.num_train_scans]
+        num = min(config.eval.num_train_scans, len(splits["train"]))
+        parts["train"] = [splits["train"][index * len(splits["train"]) // num] for index in range(num)]  # sorted by class: spread
     view = make_view(prepared, config.data, CHUNK)
     found = {name: judged(scans, view, logits, prepared.classes) for name, scans in parts.items() if scans}
     temperature = calibration.fit_temperature(*found[first])
@@ -51,16 +52,17 @@ def evaluate(config, logits: Callable, prepared: Prepared) -> Evaluation:
     what = f"{len(parts[first])} {NAMES[first]} scans"
     score = Score("classification/calibrated_nll", scalars["classification/calibrated_nll"], what)
     drawn = figures.draw(found[shown], temperature, prepared.classes, f"{len(found[shown].labels)} {NAMES[shown]} scans", config)
-    return Evaluation(scalars, tables, drawn, protocol(config, prepared, what, shown), score)
+    others = "".join(f", {len(found[name].labels)} {NAMES[name]} scans" for name in list(found)[1:])
+    return Evaluation(scalars, tables, drawn, protocol(config, prepared, what, others, shown), score)
 
 
-def protocol(config, prepared: Prepared, what: str, shown: str) -> str:
+def protocol(config, prepared: Prepared, what: str, others: str, shown: str) -> str:
     """Returns the sentence that says what the scores were taken on."""
     crop, data = prepared.crop, config.data
     repeats = config.eval.num_bootstrap
     return (
-        f"{what}, each seen once: its middle {crop[1]} x {crop[0]} px at {data.width} x {data.height}; probabilities at the temperature "
-        f"that minimises the negative log-likelihood of these {what} (so their own calibrated scores are optimistic); intervals of 95 %: "
+        f"{what}{others}, each seen once: its middle {crop[1]} x {crop[0]} px at {data.width} x {data.height}; probabilities at the "
+        f"temperature that minimises the negative log-likelihood of these {what} (so their own calibrated scores are optimistic); intervals of 95 %: "
         f"Wilson for accuracy, DeLong for the area of each class against the rest, {repeats} bootstrap draws for their mean and bands; "
         f"calibration error in {calibration.NUM_BINS} bins; pictures of the {NAMES[shown]} scans; the best checkpoint has the "
         "lowest calibrated negative log-likelihood"

@@ -47,3 +47,14 @@ def test_training_moves_the_statistics_and_inference_sees_each_image_alone(kind)
     alone = network.apply({**variables, **moved}, image[:1], False)
     np.testing.assert_allclose(out[:1], alone, atol=1e-5)
     assert np.abs(np.asarray(out[0] - out[1])).max() > 1e-4
+
+
+def test_a_residual_block_whose_convolutions_give_nothing_passes_its_input_on():
+    network = Classifier(3, kind="residual", base_width=4, num_blocks=1)
+    image = jax.random.normal(jax.random.key(0), (2, 9, 9, 4))
+    variables = network.init(jax.random.key(1), image, False)
+    params = variables["params"]
+    assert sorted(params) == ["BatchNorm_0", "BatchNorm_1", "Conv_0", "Conv_1", "Dense_0"]
+    params = {**params, "BatchNorm_1": jax.tree.map(jnp.zeros_like, params["BatchNorm_1"])}
+    wanted = np.maximum(image, 0).mean((1, 2)) @ params["Dense_0"]["kernel"]
+    np.testing.assert_allclose(network.apply({**variables, "params": params}, image, False), wanted, atol=1e-5)

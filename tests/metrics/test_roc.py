@@ -136,6 +136,8 @@ def test_the_mean_area_is_that_of_the_classes_there_are_and_its_interval_holds_i
     assert found["auc"] == pytest.approx(np.mean([roc.auc(scores[:, k], labels == k) for k in (0, 1, 3)]))
     assert found["low"] < found["auc"] < found["high"] and 0.01 < found["high"] - found["low"] < 0.3
     assert found == roc.mean_auc(scores, labels, repeats=200, seed=1) != roc.mean_auc(scores, labels, repeats=200, seed=2)
+    sure = roc.mean_auc(np.eye(4)[labels], labels, repeats=10)
+    assert (sure["auc"], sure["high"]) == (1, 1) and sure["low"] == pytest.approx(0.025 ** (1 / 15))
     alone = roc.mean_auc(scores[:20], labels[:20])
     assert np.isnan(alone["auc"]) and (alone["low"], alone["high"]) == (0.0, 1.0)
 
