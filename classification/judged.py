@@ -61,11 +61,11 @@ def protocol(config, prepared: Prepared, what: str, others: str, shown: str) -> 
     crop, data = prepared.crop, config.data
     repeats = config.eval.num_bootstrap
     return (
-        f"{what}{others}, each seen once: its middle {crop[1]} x {crop[0]} px at {data.width} x {data.height}; probabilities at the "
-        f"temperature that minimises the negative log-likelihood of these {what} (so their own calibrated scores are optimistic); "
-        f"intervals of 95 %: Wilson for accuracy, DeLong for the area of each class against the rest, {repeats} bootstrap draws for their mean and "
-        f"bands; calibration error in {calibration.NUM_BINS} bins; pictures of the {NAMES[shown]} scans; the best checkpoint has the "
-        "lowest calibrated negative log-likelihood"
+        f"{what}{others}, each seen once: its middle {crop[1]} x {crop[0]} px at {data.width} x {data.height}; "
+        f"probabilities at the temperature that minimises the negative log-likelihood of these {what} (so their own calibrated scores are "
+        f"optimistic); intervals of 95 %: Wilson for accuracy, DeLong for the area of each class against the rest, {repeats} bootstrap "
+        f"draws for their mean and bands; calibration error in {calibration.NUM_BINS} bins; pictures of the {NAMES[shown]} scans; "
+        "the best checkpoint has the lowest calibrated negative log-likelihood"
     )
 
 
