@@ -134,3 +134,18 @@ def test_an_evaluation_is_written_with_its_step(tmp_path):
     workdir.write_evaluation(tmp_path, 12, evaluation)
     written = {"step": 12, "protocol": "3 of 4", "scalars": {"surface/height": 0.5, "n": 3.0}, "tables": {"pairs": [{"a": 1}]}}
     assert json.loads((tmp_path / "evaluation.json").read_text()) == written
+
+
+def test_a_runs_classes_come_back_and_others_are_refused(tmp_path):
+    workdir.describe(tmp_path, dcgan32.get_config("tiny"), MAP, ("oak", "pine"))
+    workdir.refuse_other_classes(tmp_path, ("oak",))  # nothing was saved yet
+    (tmp_path / "checkpoints" / "4").mkdir(parents=True)
+    assert workdir.read_classes(tmp_path) == ("oak", "pine")
+    workdir.refuse_other_classes(tmp_path, ("oak", "pine"))
+    with pytest.raises(ConfigError, match="classes oak, pine; the scans now have oak, yew"):
+        workdir.refuse_other_classes(tmp_path, ("oak", "yew"))
+    (tmp_path / "classes.json").write_text('{"classes": 3}')
+    with pytest.raises(RunError, match="lists no classes"):
+        workdir.read_classes(tmp_path)
+    with pytest.raises(RunError, match="classes.json: not found"):
+        workdir.read_classes(tmp_path / "elsewhere")
