@@ -62,7 +62,7 @@ def define(argv: list[str]) -> flags.FlagValues:
     flags.DEFINE_integer("num_images", 64, text, flag_values=values)
     text = "generate: classes, all or NAME:COUNT,NAME:COUNT,...; a NAME alone has --num_images. Each has its own folder."
     flags.DEFINE_string("labels", "", text, flag_values=values)
-    flags.DEFINE_integer("seed", 0, "generate: image i depends on (seed, i) alone.", flag_values=values)
+    flags.DEFINE_integer("seed", 0, "generate: image i, of its class if there are classes, depends on (seed, i) alone.", flag_values=values)
     flags.DEFINE_string("output", None, "generate, predict: folder the images are written to. export: the file.", flag_values=values)
     text = "generate: png (8 bit), tiff or npy (float32; heights in nm where the scans had units), gwy (heights, for Gwyddion)."
     text += " predict: unless given, as what was read."

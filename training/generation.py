@@ -161,7 +161,8 @@ def claim(folder: pathlib.Path, record: str, facts: Mapping, pattern: str, free:
     ConfigError where the folder holds another request (nested facts by dotted names; those in `free` may differ), or
     files like `pattern` without a record; RunError where it cannot be read or written.
     """
-    path = folder / record
+    path, hidden = folder / record, pathlib.PurePath(pattern)
+    hidden = hidden.with_name(f".{hidden.name}.tmp")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists() and (found := min(folder.glob(pattern), default=None)):
@@ -178,7 +179,7 @@ def claim(folder: pathlib.Path, record: str, facts: Mapping, pattern: str, free:
                 f"--output={folder} holds the images of another request: {name} is {old.get(name)} there, {new.get(name)} now.\n"
                 "Use another folder."
             )
-        for stray in folder.glob(f".{pattern}.tmp"):  # of a killed process; a write under way is younger
+        for stray in folder.glob(str(hidden)):  # of a killed process; a write under way is younger
             if time.time() - stray.stat().st_mtime > STRAY_SECONDS:
                 stray.unlink(missing_ok=True)
         if old is None:

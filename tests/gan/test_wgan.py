@@ -170,6 +170,10 @@ def test_a_field_that_cannot_be_is_named(field, value, match):
         wgan.make_task(config)
 
 
-def test_the_checkpoint_is_that_of_the_runs_number_of_classes(trained, folders):
-    state, step = checkpoints.restore_for_inference(trained[0], wgan.task_of(tiny(folders), 3), "last")
+def test_a_checkpoint_has_the_runs_number_of_classes_and_another_run_begins_with_its_average(trained, folders):
+    task = wgan.task_of(tiny(folders), 3)
+    state, step = checkpoints.restore_for_inference(trained[0], task, "last")
     assert step == 4 and state.critic.params["class"]["embedding"].shape[0] == 3 and state.average
+    begun = task.init(jax.random.key(1), checkpoints.restore_arrays(trained[0], "4"))
+    jax.tree.map(np.testing.assert_array_equal, (begun.generator.params, begun.critic.params), (state.average, state.critic.params))
+    assert int(begun.step) == 0

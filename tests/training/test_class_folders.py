@@ -2,6 +2,8 @@
 
 import csv
 import io
+import os
+import time
 
 import numpy as np
 import pytest
@@ -77,9 +79,12 @@ def test_images_are_the_same_bytes_whatever_else_is_asked_for_and_become_a_sourc
     out = tmp_path / "out"
     _, whole = write(run, tmp_path / "whole", "all", 6)
     assert write(run, out, "mono:cyte:1")[0] == 1
+    stray = out / "mono_cyte" / ".generated_000001.png.77.tmp"  # of a killed process
+    stray.write_bytes(b"half")
+    os.utime(stray, (time.time() - 60,) * 2)
     assert write(run, out, "large cell:5,mono:cyte:6")[0] == 10
     written, pieces = write(run, out, "all", 6)
-    assert written == 7 and pieces == whole and len(whole) == 18
+    assert not stray.exists() and written == 7 and pieces == whole and len(whole) == 18
     rows = list(csv.DictReader(io.StringIO((out / "index.csv").read_text())))
     assert tuple(rows[0]) == class_folders.COLUMNS and len(rows) == 18
     assert rows[-1] == {"file": "mono_cyte/generated_000005.png", "label": "mono:cyte", "seed": "0", "index": "5", "checkpoint": "8"}
