@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pathlib
 
 import cv2
 import jax
@@ -20,6 +21,7 @@ from training.errors import ConfigError, RunError
 from training.signals import Stop
 from training.task import Data
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 COLOURS = {"blue": (40, 60, 200), "green": (60, 190, 50), "red": (210, 50, 60)}
 
 
@@ -35,21 +37,29 @@ def folders(tmp_path_factory):
     return root
 
 
-def tiny(folders, **changes):
+CHANGES = {
+    "data": {"held_out": 0.3, "test": 0.0},
+    "train": {"batch_size": 4, "critic_updates": 1, "num_steps": 4, "preview_every": 4, "save_every": 2, "eval_every": 4, "augment": ()},
+    "eval": {"num_images": 12},
+}
+
+
+def tiny(folders):
     config = cwgan_gp_cytology.get_config("tiny").unlock()
-    config.data.update({"source": f"folder:{folders}", "held_out": 0.3, "test": 0.0})
-    config.train.update(
-        {"batch_size": 4, "critic_updates": 1, "num_steps": 4, "preview_every": 4, "save_every": 2, "eval_every": 4, **changes}
-    )
-    config.eval.num_images = 12
+    config.data.source = f"folder:{folders}"
+    for section, fields in CHANGES.items():
+        config[section].update(fields)
     return config.lock()
 
 
 @pytest.fixture(scope="module")
 def trained(folders, tmp_path_factory):
-    """(workdir, status) of a run of four steps through the loop."""
+    """(workdir, status) of a run of four steps by the command line."""
     workdir = tmp_path_factory.mktemp("trained")
-    return workdir, loop.train(tiny(folders), workdir, Stop())
+    words = [f"--config.{section}.{name}={value}" for section, fields in CHANGES.items() for name, value in fields.items()]
+    config = f"--config={ROOT / 'configs' / 'cwgan_gp_cytology.py'}:tiny"
+    assert main.run(["main.py", config, f"--config.data.source=folder:{folders}", *words, f"--workdir={workdir}"]) == 0
+    return workdir, json.loads((workdir / "status.json").read_text())
 
 
 def generate(workdir, output, *words):
