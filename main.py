@@ -24,7 +24,7 @@ from training.errors import ConfigError
 USED = {
     "train": ("workdir", "distributed"),
     "inspect": ("workdir",),
-    "generate": ("workdir", "checkpoint", "num_images", "seed", "output", "format"),
+    "generate": ("workdir", "checkpoint", "num_images", "labels", "seed", "output", "format"),
     "predict": ("workdir", "checkpoint", "input", "output", "format", "smoothing", "size", "back_projections", "tile", "watch", "weights"),
     "evaluate": ("workdir", "checkpoint", "input", "nm_per_pixel", "weights", "num_searched", "features"),
     "export": ("workdir", "checkpoint", "output"),
@@ -58,8 +58,11 @@ def define(argv: list[str]) -> flags.FlagValues:
     flags.DEFINE_bool("watch", False, text, flag_values=values)
     flags.DEFINE_integer("num_searched", 100, "evaluate: images searched for copies of the training scans.", flag_values=values)
     flags.DEFINE_string("features", "", "evaluate: Inception layer, 2048, 768, 192 or 64.", flag_values=values)
-    flags.DEFINE_integer("num_images", 64, "generate: how many.", flag_values=values)
-    flags.DEFINE_integer("seed", 0, "generate: image i depends on (seed, i) alone.", flag_values=values)
+    text = "generate: how many; of a run on classes, how many of each class."
+    flags.DEFINE_integer("num_images", 64, text, flag_values=values)
+    text = "generate: classes, all or NAME:COUNT,NAME:COUNT,...; a NAME alone has --num_images. Each has its own folder."
+    flags.DEFINE_string("labels", "", text, flag_values=values)
+    flags.DEFINE_integer("seed", 0, "generate: image i, of its class if there are classes, depends on (seed, i) alone.", flag_values=values)
     flags.DEFINE_string("output", None, "generate, predict: folder the images are written to. export: the file.", flag_values=values)
     text = "generate: png (8 bit), tiff or npy (float32; heights in nm where the scans had units), gwy (heights, for Gwyddion)."
     text += " predict: unless given, as what was read."
@@ -128,7 +131,7 @@ def _request(values: flags.FlagValues, stop):
 
     output, checkpoint = values.output or "", values.checkpoint
     if values.mode == "generate":
-        return generation.Request(values.num_images, values.seed, output, values.format, checkpoint, stop)
+        return generation.Request(values.num_images, values.seed, output, values.format, checkpoint, stop, values.labels)
     kind = values.format if values["format"].present else ""
     options = {name: values[name].value for name in ("smoothing", "tile", "watch", "weights", "size", "back_projections")}
     return prediction.Request(values.input, output, checkpoint, kind, stop=stop, **options)

@@ -45,6 +45,8 @@ def check(config) -> None:
     _must(data.boundary_sigma > 0 or not data.boundary_weight, "boundary_sigma", data.boundary_sigma, "above 0")
     _must(_is_whole(data.channels) and data.channels in (1, 3), "channels", data.channels, "1 or 3")
     _must(data.rotation in ROTATIONS, "rotation", data.rotation, f"choose {_or(ROTATIONS)}")
+    balanced = data.get("class_balanced", False)
+    _must(isinstance(balanced, bool | np.bool_), "class_balanced", balanced, "true or false")
     _check_levelling(data.levelling)
     calls = config.train.steps_per_call
     text = f"no multiple of config.train.steps_per_call={calls}"
