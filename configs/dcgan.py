@@ -78,7 +78,7 @@ def data(size: int) -> ml_collections.ConfigDict:
     """Returns the data section: where scans come from, how they are split and how crops are cut."""
     return ml_collections.ConfigDict(
         {
-            "source": "simulated",  # simulated, emulsion, folder:PATH or tfds:NAME
+            "source": "simulated",  # simulated, emulsion, cells, folder:PATH or tfds:NAME
             "num_simulated": 40,
             "simulator_seed": 0,
             "tfds_dir": "",

@@ -9,8 +9,8 @@ from microscopy import levelling
 from microscopy.scan import FieldError
 
 ROTATIONS = ("free", "quarter", "none")
-SOURCES = "simulated, emulsion, folder:PATH or tfds:NAME"
-BUILT_IN = ("simulated", "emulsion")
+SOURCES = "simulated, emulsion, cells, folder:PATH or tfds:NAME"
+BUILT_IN = ("simulated", "emulsion", "cells")
 MAX_PLANES = 256
 
 _AT_LEAST = {"height": 1, "width": 1, "crop": 0, "num_simulated": 1, "max_pixels": 1, "window": 0, "window_steps": 1, "simulator_seed": 0}

@@ -3,14 +3,15 @@
 import contextlib
 import dataclasses
 import math
-import re
 from collections.abc import Mapping
 
 import numpy as np
 
-from microscopy import datasets, emulsion, fields, flaws, folder, levelling, misfits, normalisation, resampling, simulator, stacks
+from microscopy import fields, flaws, levelling, misfits, normalisation, resampling
 from microscopy.normalisation import ValueMap
 from microscopy.scan import DataError, FieldError, Refused, Scan
+from microscopy.sources import grouped
+from microscopy.sources import load_scans as load_scans
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,32 +42,6 @@ def classes(prepared: Prepared) -> dict[str, int]:
     labels = [scan.label for split in prepared.splits.values() for scan in split]
     counts = {name: labels.count(name) for name in prepared.classes}
     return counts | ({"(no class)": labels.count(None)} if counts and None in labels else {})
-
-
-def load_scans(data) -> tuple[list[Scan], list[Refused]]:
-    """Returns the scans that `config.data` names and the files it refused; DataError naming what cannot be read."""
-    kind, _, place = data.source.partition(":")
-    nm = data.nm_per_pixel or None
-    if fields.num_planes(data):
-        return stacks.load_stacks(data)
-    if kind == "simulated":
-        return simulator.simulated_scans(simulator.SimulatorSettings(), num_scans=data.num_simulated, seed=data.simulator_seed), []
-    if kind == "emulsion":
-        return emulsion.emulsion_scans(emulsion.EmulsionSettings(), num_scans=data.num_simulated, seed=data.simulator_seed), []
-    if kind == "folder":
-        return folder.read_folder(
-            place,
-            max_pixels=data.max_pixels,
-            margins=tuple(data.margins),
-            nm_per_pixel=nm,
-            skip_bad=data.skip_bad,
-            masks=(data.masks or None) if data.use_masks else "",
-            select=data.select or None,
-            channel=data.channel,
-        )
-    return datasets.read_tfds(
-        place, data_dir=data.tfds_dir or None, max_pixels=data.max_pixels, nm_per_pixel=nm, masks=data.use_masks, skip_bad=data.skip_bad
-    )
 
 
 def prepare(config) -> Prepared:
@@ -208,18 +183,6 @@ def _rescaled(scan: Scan, facts: dict, nm: float, max_pixels: int) -> Scan:
     done = resampling.resampled(scan, nm, factor)
     facts["resampling"] = {"nm_per_pixel": nm, "factor": list(factor), "shape": list(done.pixels.shape[:2])}
     return done
-
-
-def grouped(scans: list[Scan], pattern: str) -> list[Scan]:
-    """Returns the scans, each with the group (patient, sample) that the one bracket of the regular expression finds in its id.
-
-    Raises FieldError with the first id in which the pattern is not found.
-    """
-    found = {scan.id: re.search(pattern, scan.id) for scan in scans}
-    lost = [id for id, match in found.items() if match is None or match[1] is None]
-    if lost:
-        raise FieldError(f"config.data.group_by={pattern!r}: {len(lost)} of {len(scans)} scans have no such part, the first is {lost[0]}.")
-    return [dataclasses.replace(scan, group=found[scan.id][1]) for scan in scans]
 
 
 def _check_masks(scans: list[Scan]) -> None:
