@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from microscopy import fields, flaws, levelling, misfits, normalisation, resampling
+from microscopy import fields, flaws, framing, levelling, misfits, normalisation, resampling
 from microscopy.normalisation import ValueMap
 from microscopy.scan import DataError, FieldError, Refused, Scan
 from microscopy.sources import grouped
@@ -65,9 +65,10 @@ def prepare(config) -> Prepared:
     _check_some(done, refused, data)
     normalisation.check_alike(done)
     splits, refused = _split(done, facts, refused, config)
+    value_map = normalisation.fit(splits["train"])  # before anything is padded, which was not measured
+    splits = {name: [_framed(scan, facts[scan.id], data) for scan in part] for name, part in splits.items()}
     scans = [scan for part in splits.values() for scan in part]
     crop = crop_size(scans, data)
-    value_map = normalisation.fit(splits["train"])
     scale = scans[0].nm_per_pixel
     if scale:
         value_map = dataclasses.replace(value_map, nm_per_pixel=(scale[0] * crop[0] / data.height, scale[1] * crop[1] / data.width))
@@ -75,6 +76,17 @@ def prepare(config) -> Prepared:
         facts[scan.id]["largest_crop"] = _largest_crop(scan, data)
     facts = {id: found for id, found in facts.items() if "largest_crop" in found}
     return Prepared(splits, value_map, crop, refused, facts, class_names(scans), (data.height, data.width))
+
+
+def _framed(scan: Scan, facts: dict, data) -> Scan:
+    """The scan on the canvas, where one is set, and padded to hold a crop, where it may be."""
+    canvas, pad = fields.option(data, "canvas"), fields.option(data, "pad")
+    if canvas:
+        scan, facts["canvas"] = framing.framed(scan, framing.canvas_size(scan, canvas, pad), pad, cut=True)
+    if pad:
+        size = framing.least_size(_crop_of(data.crop or max(data.height, data.width), data), data.rotation)
+        scan, facts["padding"] = framing.framed(scan, size, pad, cut=False)
+    return scan
 
 
 def with_held_out(config, prepared: Prepared, place: str, nm_per_pixel: float = 0.0) -> Prepared:
@@ -89,6 +101,7 @@ def with_held_out(config, prepared: Prepared, place: str, nm_per_pixel: float = 
     with other.unlocked():
         other.data.update(
             {"source": f"folder:{place}", "select": "", "masks": "", "group_by": "", "fold": "", "held_out": 0.0, "test": 0.0}
+            | {"labels": "", "levels": "", "classes": ""}
         )
         other.data.crop = longer
         other.data.nm_per_pixel = nm_per_pixel or config.data.nm_per_pixel
@@ -173,7 +186,7 @@ def _on_one_scale(scans: list[Scan], splits: dict[str, list[Scan]], facts: dict[
         reasons = misfits.of_other_scales([scan for part in splits.values() for scan in part], nm, data.max_pixels)
         scans, refused = _without(reasons, scans, refused)
         scans = [_rescaled(scan, facts[scan.id], nm, data.max_pixels) for scan in scans]
-    if not data.crop:
+    if not data.crop and not fields.option(data, "pad"):
         scans, refused = _without(misfits.too_small(scans, max(data.height, data.width), data.rotation == "free"), scans, refused)
     return scans, refused
 
@@ -227,6 +240,8 @@ def _facts(scan: Scan, record: Mapping, data) -> dict:
         "clipped": [list(end) for end in flaws.clipped(pixels, bands)],
         "levelling": dict(record),
         "resampling": None,
+        "canvas": None,
+        "padding": None,
     }
 
 
@@ -241,16 +256,21 @@ def crop_size(scans: list[Scan], data) -> tuple[int, int]:
     unit = max(data.height, data.width) // math.gcd(data.height, data.width)
     if not data.crop and longer > unit:
         longer -= longer % unit
-    ratio = longer / max(data.height, data.width)
-    crop = (round(data.height * ratio), round(data.width * ratio))
+    crop = _crop_of(longer, data)
     small = [scan for scan in scans if not _fits(scan.pixels.shape, crop, data.rotation)]
     if small or min(crop) < 1:
         named = ", ".join(f"{scan.file or scan.id} ({size_text(scan)})" for scan in small[:3])
         raise (FieldError if data.crop else DataError)(
             f"config.data.crop={data.crop}: with rotation {data.rotation} {len(small)} of {len(scans)} scans are too small for "
-            f"{crop[1]} x {crop[0]} px: {named}{' ...' if len(small) > 3 else ''}.\nUse a smaller crop or leave the scans out."
+            f"{crop[1]} x {crop[0]} px: {named}{' ...' if len(small) > 3 else ''}.\n"
+            "Use a smaller crop, pad them by --config.data.pad=border, or leave them out."
         )
     return crop
+
+
+def _crop_of(longer: int, data) -> tuple[int, int]:
+    ratio = longer / max(data.height, data.width)
+    return round(data.height * ratio), round(data.width * ratio)
 
 
 def size_text(scan: Scan) -> str:

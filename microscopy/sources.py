@@ -3,12 +3,25 @@
 import dataclasses
 import re
 
-from microscopy import cells, datasets, emulsion, fields, folder, simulator, stacks
+from microscopy import cells, datasets, emulsion, fields, folder, label_table, levels, simulator, stacks
 from microscopy.scan import FieldError, Refused, Scan
 
 
 def load_scans(data) -> tuple[list[Scan], list[Refused]]:
-    """Returns the scans that `config.data` names and the files it refused; DataError naming what cannot be read."""
+    """Returns the scans that `config.data` names and the files it refused; DataError naming what cannot be read.
+
+    With `labels` their classes and groups are the table's; with `classes` they are those of these classes only.
+    """
+    scans, refused = _read(data)
+    if fields.option(data, "labels"):
+        _, ids = levels.listed(data.source.partition(":")[2], levels.parse(fields.option(data, "levels")))
+        scans = label_table.labelled(scans, data.labels, ids)
+    if fields.option(data, "classes"):
+        scans = label_table.of_classes(scans, data.classes)
+    return scans, refused
+
+
+def _read(data) -> tuple[list[Scan], list[Refused]]:
     kind, _, place = data.source.partition(":")
     nm = data.nm_per_pixel or None
     if fields.num_planes(data):
@@ -29,6 +42,7 @@ def load_scans(data) -> tuple[list[Scan], list[Refused]]:
             masks=(data.masks or None) if data.use_masks else "",
             select=data.select or None,
             channel=data.channel,
+            levels=levels.parse(fields.option(data, "levels")),
         )
     return datasets.read_tfds(
         place, data_dir=data.tfds_dir or None, max_pixels=data.max_pixels, nm_per_pixel=nm, masks=data.use_masks, skip_bad=data.skip_bad

@@ -244,7 +244,7 @@ def test_the_summary_tells_splits_classes_crops_and_the_map(monkeypatch):
     ]
     scans = [Scan(**{**scan.__dict__, "nm_per_pixel": (0.5, 0.5)}) for scan in scans]
     first, second = inspection.summary(prepared_of(monkeypatch, scans))
-    assert first.startswith("3 train, 1 held out, 1 test, 0 refused; crops 84 x 84 px = 42 x 42 nm to 16 x 16; ")
+    assert first.startswith("2 train, 2 held out, 1 test, 0 refused; crops 84 x 84 px = 42 x 42 nm to 16 x 16; ")
     assert first.endswith(" grey to -1 .. 1.") and second == "classes: dot 2, wire 3."
 
 

@@ -264,3 +264,13 @@ def test_the_simulated_cells_are_a_source_in_colour_of_four_classes_split_by_pat
     assert {name: len(found) for name, found in patients.items()} == {"train": 3, "held_out": 2, "test": 1}
     assert len(set.union(*patients.values())) == 6
     assert {scan.pixels.shape for part in prepared.splits.values() for scan in part} == {(128, 128, 3)}
+
+
+def test_white_blood_cells_come_with_classes_from_their_table_at_one_size(real_data):
+    folder = real_data / "wbc-cytology"
+    fields = {"labels": str(folder / "labels.csv"), "classes": "1,2,3,4", "canvas": 120, "pad": "border", "crop": 120, "rotation": "none"}
+    config = config_of(folder, channels=3, held_out=0.74, test=0.0, **fields)
+    prepared = preparation.prepare(config)
+    assert preparation.classes(prepared) == {"1": 176, "2": 53, "3": 48, "4": 22}
+    assert {name: len(part) for name, part in prepared.splits.items()} == {"train": 78, "held_out": 221, "test": 0}
+    assert {scan.pixels.shape for part in prepared.splits.values() for scan in part} == {(120, 120, 3)}

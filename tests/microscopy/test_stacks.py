@@ -49,7 +49,7 @@ def test_a_simulated_stack_is_the_simulators_planes(monkeypatch):
     (scan,) = emulsion.emulsion_scans(settings, 1, seed=4, num_planes=3)
     frames = emulsion.simulate_frames(settings, (4, 0), 3)
     assert np.array_equal(scan.pixels[..., 2], frames.pixels[2]) and np.array_equal(scan.mask[..., 0], frames.mask[0])
-    assert scan.pixels.shape == (32, 40, 3) and scan.nm_per_pixel == (300.0, 300.0)
+    assert scan.pixels.shape == (32, 40, 3) and scan.nm_per_pixel == (150.0, 150.0)
 
 
 @pytest.mark.parametrize(
