@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 import input_pipeline
-from training import beginning, checkpoints, devices, lineage, logbook, report
+from training import beginning, checkpoints, devices, lineage, logbook, pseudonyms, report
 from training import workdir as workdirs
 from training.errors import ConfigError
 from training.lock import workdir_lock
@@ -91,6 +91,7 @@ def planned(config) -> tuple[Task, jax.sharding.Mesh]:
 
 
 def _train(config, workdir, stop, task, prepared, mesh) -> dict:
+    prepared = pseudonyms.in_workdir(config, workdir, prepared)
     keys = Keys(*jax.random.split(jax.random.key(config.seed), 4))
     imported, upstream = beginning.imported(config, workdir)
     state, step = beginning.begin(workdir, task, keys.init, imported, mesh, config.train.num_steps)
@@ -242,7 +243,8 @@ def _finish(run: Run, progress: Progress) -> dict:
 
 def _report(run: Run, progress: Progress, facts: dict[str, str]) -> pathlib.Path:
     config = run.config
-    headline = {"config": config.name, "source": config.data.source, "devices": devices.describe(), "commit": workdirs.commit()}
+    source = pseudonyms.source(config.data, run.data.prepared)
+    headline = {"config": config.name, "source": source, "devices": devices.describe(), "commit": workdirs.commit()}
     headline |= {"batch": str(config.train.batch_size), **facts, "best checkpoint": best_text(run.workdir) or "none scored yet"}
     last = progress.evaluation
     shown = workdirs.plain_evaluation(last) | {"figures": last.figures} if last else workdirs.read_evaluation(run.workdir)
@@ -279,7 +281,7 @@ def evaluate(config, workdir, which: str = "last", place: str = "", nm_per_pixel
     """
     task = method(config).make_task(config)
     state, step = checkpoints.restore_for_inference(workdir, task, which)
-    prepared = input_pipeline.prepare(config)
+    prepared = pseudonyms.in_workdir(config, workdir, input_pipeline.prepare(config))
     lineage.compare(workdir, prepared.splits)
     if place:
         prepared = input_pipeline.with_held_out(config, prepared, place, nm_per_pixel)

@@ -259,3 +259,14 @@ def test_the_summary_tells_splits_classes_crops_and_the_map(monkeypatch):
 )
 def test_scans_are_called_by_their_id_and_suffix(id, file, wanted):
     assert inspection.name(id, file) == wanted
+
+
+def test_classes_that_a_split_lacks_and_unbalanced_ones_are_told(monkeypatch):
+    labels = ["dot"] * 15 + ["wire"] * 3 + ["ring"]
+    scans = [scan_of(f"{label}/{index}", texture(index), label=label) for index, label in enumerate(labels)]
+    found = inspection.findings(prepared_of(monkeypatch, scans))
+    texts = {finding.kind: finding.text for finding in found if "class" in finding.kind}
+    assert texts["classes missing in a split"].startswith("class ring: 1 scan of too few groups, none is in the split held out; add scans")
+    assert texts["unbalanced classes"].startswith("11 training scans are dot, 1 ")
+    assert all("--config.data.classes=NAMES" in text for text in texts.values())
+    assert not [finding for finding in inspection.findings(prepared_of(monkeypatch, scans[:2] + scans[15:18])) if "class" in finding.kind]
