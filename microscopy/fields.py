@@ -20,13 +20,13 @@ _SHARES = ("held_out", "test")
 _WEIGHTS = ("boundary_weight", "boundary_sigma")
 _OTHERS = ("channels", "margins", "nm_per_pixel", "resample_nm")
 _FOLDER_ONLY = ("margins", "select", "masks", "channel", "labels", "levels")
-_OPTIONS = {"labels": "", "levels": "", "classes": "", "pad": "", "canvas": 0, "names": False}
+OPTIONS = {"labels": "", "levels": "", "classes": "", "pad": "", "canvas": 0, "names": False}
 """Fields that configs of earlier runs do not have, and what they then are."""
 
 
 def option(data, name: str):
     """Returns the field `name` of a config's data section, or what it is where the config was written before there was one."""
-    return data.get(name, _OPTIONS[name])
+    return data.get(name, OPTIONS[name])
 
 
 def check(config) -> None:
