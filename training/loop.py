@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 import input_pipeline
-from training import beginning, checkpoints, devices, lineage, logbook, report
+from training import beginning, checkpoints, devices, lineage, logbook, pseudonyms, report
 from training import workdir as workdirs
 from training.errors import ConfigError
 from training.lock import workdir_lock
@@ -97,6 +97,7 @@ def for_scans(task: Task, prepared) -> Task:
 
 
 def _train(config, workdir, stop, task, prepared, mesh) -> dict:
+    prepared = pseudonyms.in_workdir(config, workdir, prepared)
     keys = Keys(*jax.random.split(jax.random.key(config.seed), 4))
     imported, upstream = beginning.imported(config, workdir)
     state, step = beginning.begin(workdir, task, keys.init, imported, mesh, config.train.num_steps)
@@ -249,7 +250,8 @@ def _finish(run: Run, progress: Progress) -> dict:
 
 def _report(run: Run, progress: Progress, facts: dict[str, str]) -> pathlib.Path:
     config = run.config
-    headline = {"config": config.name, "source": config.data.source, "devices": devices.describe(), "commit": workdirs.commit()}
+    source = pseudonyms.source(config.data, run.data.prepared)
+    headline = {"config": config.name, "source": source, "devices": devices.describe(), "commit": workdirs.commit()}
     headline |= {"batch": str(config.train.batch_size), **facts, "best checkpoint": best_text(run.workdir) or "none scored yet"}
     last = progress.evaluation
     shown = workdirs.plain_evaluation(last) | {"figures": last.figures} if last else workdirs.read_evaluation(run.workdir)
@@ -285,7 +287,7 @@ def evaluate(config, workdir, which: str = "last", place: str = "", nm_per_pixel
     run's scans are no longer those it was begun with, whose splits they would change, and where it was trained on one of `place`.
     """
     task = method(config).make_task(config)
-    prepared = input_pipeline.prepare(config)
+    prepared = pseudonyms.in_workdir(config, workdir, input_pipeline.prepare(config))
     lineage.compare(workdir, prepared.splits)
     task = for_scans(task, prepared)
     state, step = checkpoints.restore_for_inference(workdir, task, which)

@@ -12,6 +12,7 @@ import jax
 import ml_collections
 
 from microscopy.atomic import write_json
+from microscopy.fields import OPTIONS
 from microscopy.normalisation import ValueMap
 from microscopy.pictures import write_png
 from training import checkpoints, devices
@@ -47,7 +48,9 @@ def refuse_drift(workdir, config) -> None:
     path = pathlib.Path(workdir) / "config.json"
     if not path.exists() or not checkpoints.steps(workdir):  # a start that failed before its first save binds nobody
         return
-    old, new = flat(read_object(path)), flat(plain(config))
+    # What a config of an earlier version does not name it had as it is by default.
+    absent = {f"data.{name}": value for name, value in OPTIONS.items()}
+    old, new = absent | flat(read_object(path)), absent | flat(plain(config))
     names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
     names = [name for name in names if not any(name == free or name.startswith(f"{free}.") for free in MAY_CHANGE)]
     if names:

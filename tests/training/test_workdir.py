@@ -114,6 +114,19 @@ def test_a_damaged_config_is_a_short_error_that_names_it(tmp_path, content):
         workdir.refuse_drift(tmp_path, dcgan32.get_config("tiny"))
 
 
+def test_a_config_from_before_a_field_had_its_default(tmp_path):
+    begun(tmp_path)
+    config = dcgan32.get_config("tiny")
+    fields = workdir.plain(config)
+    for name in ("labels", "levels", "classes", "pad", "canvas", "names"):
+        del fields["data"][name]
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    workdir.refuse_drift(tmp_path, config)
+    workdir.refuse_drift(tmp_path, workdir.read_config(tmp_path))
+    with pytest.raises(ConfigError, match="config.data.canvas: 0 there, 64 now"):
+        workdir.refuse_drift(tmp_path, changed(data__canvas=64))
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"low": 1.0}', '{"low": 1.0, "high": 2.0, "unit": "nm", "clipped": [0, 0], "more": 1}'])
 def test_a_damaged_value_map_is_a_short_error_that_names_it(tmp_path, content):
     begun(tmp_path)
