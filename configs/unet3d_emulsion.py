@@ -1,6 +1,6 @@
 """3D U-Net for grain tracks in z-stacks of nuclear emulsion, 8 planes of 1280 x 1024: built-in simulator, or TIFF stacks with masks.
 
-    python main.py --config=configs/unet3d_emulsion.py --workdir=runs/unet3d_emulsion
+    python main.py --config=configs/unet3d_emulsion.py --config.data.plane_nm=1000 --workdir=runs/unet3d_emulsion
     python main.py --config=configs/unet3d_emulsion.py:cpu --workdir=runs/unet3d_emulsion_cpu
     python main.py --config=configs/unet3d_emulsion.py:cpu --config.model.kernel_depth=1 --workdir=runs/unet3d_slices_cpu
     python main.py --config=configs/unet3d_emulsion.py --config.data.source=folder:STACKS --config.data.plane_nm=NM --workdir=runs/stacks
@@ -25,7 +25,7 @@ def get_config(preset: str = ""):
     c = unet.config("unet3d_emulsion", 128)
     c.data.update({"source": "emulsion", "num_simulated": 24, "rotation": "quarter"})  # see unet_emulsion.py
     c.data.planes = 8  # of a stack; a TIFF has as many pages
-    c.data.plane_nm = 1000.0  # nm from plane to plane, for the table of clusters; 0: not known
+    c.data.plane_nm = 0.0  # nm from plane to plane, for the table of clusters (the simulator's are 1000); 0: not known, lengths in voxels
     c.model.update({"base_width": 32, "depth": 3})
     c.model.kernel_depth = 3  # of each convolution along the planes; 1: slice by slice
     c.model.pool_depth = 1  # of each pooling along the planes: 1 or 2

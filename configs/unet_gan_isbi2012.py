@@ -7,12 +7,12 @@ Published: 30 slices 512 x 512; U-Net with leaky ReLU and tanh; critic of a U-Ne
 mask and learns module, squaring, percent, IoU or whether the mask is a true one; trained on IoU squared its table has module .235, squaring
 .453, 88.3 % and IoU .866 on the training slices, .212, .407, 89.5 % and .89 on others. No supervised loss.
 Not published, ours: everything else: sizes of both networks, what masks the critic learns on (predicted, true and six kinds of damage;
-segmentation/damage.py), its mean over space before the dense layers, rates (the U-Net's a fifth of its critic's: 50 % of its steps help
-without windows, 100 % with), a start in which only the critic learns, and the critic audit. Options, 0 and false as published:
-`supervised_weight`; `window_weight`, by which the critic learns the qualities of windows of 8 px too; `critic_products`, with which the
-critic's U-Net sees the scan alone and its maps are multiplied by the mask. What the last two gain is in docs/segmentation.md.
+segmentation/damage.py), its mean over space before the dense layers, rates (the U-Net's a fifth of its critic's), a start in which only the
+critic learns, and the critic audit. Options, 0 and false as published: `supervised_weight`; `window_weight`, by which the critic learns the
+qualities of windows of 8 px too; `critic_products`, with which the critic's U-Net sees the scan alone and its maps are multiplied by the
+mask. What the last two gain is in docs/segmentation.md.
 
-Presets: `:tiny` seconds, for tests; `:cpu` minutes on a laptop, 16 maps at both networks' first level.
+Presets: `:tiny` seconds, for tests; `:cpu` an hour and more on a laptop, 16 maps at the U-Net's first level, 8 at the critic's.
 """
 
 from configs import unet, unet_isbi2012
@@ -29,6 +29,7 @@ def get_config(preset: str = ""):
     c.train.update({"rate": 2e-4, "critic_rate": 1e-3, "critic_warmup": 100})
     c.eval.update({"num_images": 64, "num_audited_steps": 20})
     if preset == "cpu":
+        c.model.critic_width = 8
         c.eval.num_images = 128
     if preset == "tiny":
         c.model.update({"critic_width": 4, "critic_depth": 2, "critic_strided": 2, "critic_hidden": 8})

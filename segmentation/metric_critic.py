@@ -67,9 +67,10 @@ def make_task(config) -> Task:
         raise ConfigError(f"config.train.quality={train.quality!r}: choose {', '.join(QUALITIES)}.")
     if train.loss not in supervised.LOSSES:
         raise ConfigError(f"config.train.loss={train.loss!r}: choose {', '.join(supervised.LOSSES)}.")
-    side, sizes = 2**config.model.critic_strided, (config.data.height, config.data.width)
+    # What the critic would continue by reflection is no window of the mask.
+    side, sizes = 2 ** max(config.model.critic_depth, config.model.critic_strided), (config.data.height, config.data.width)
     if train.window_weight and any(size % side for size in sizes):
-        raise ConfigError(f"config.data.height={sizes[0]}, width={sizes[1]}: multiples of {side}, the critic's windows, are needed.")
+        raise ConfigError(f"config.data.height={sizes[0]}, width={sizes[1]}: multiples of {side} are needed for the critic's windows.")
     network, critic, probability = make_network(config), make_critic(config), make_probability(config)
     optimizers = supervised.make_optimizer(train), optax.adam(train.critic_rate, b1=train.beta1, b2=train.beta2)
 

@@ -4,6 +4,7 @@ Images are (b, h, w, c), stacks (b, d, h, w, c), in [-1, 1]. The length of `pool
 stacks, (1, 2, 2) one of stacks of few slices, which are convolved but never pooled.
 """
 
+import itertools
 import math
 from typing import Any
 
@@ -11,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from segmentation.batch_norm import BatchNorm
 from segmentation.convolutions import convolution, halved, max_pool, transposed
 
 ACTIVATIONS = ("relu", "leaky_relu")
@@ -23,7 +25,7 @@ _he = nn.initializers.he_normal()
 
 
 class Convolution(nn.Module):
-    """(b, *sizes, c) to (b, *sizes, maps) by a kernel of odd `sides`, zeros around."""
+    """Arrays (b, *sizes, c_i), their channels as if one after another, to (b, *sizes, maps) by a kernel of odd `sides`, zeros around."""
 
     maps: int
     sides: tuple[int, ...]
@@ -32,10 +34,13 @@ class Convolution(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, *parts: jax.Array) -> jax.Array:
         """Returns an array of the given dtype."""
-        kernel = self.param("kernel", _he, (*self.sides, x.shape[-1], self.maps), jnp.float32)
-        return _with_bias(self, convolution(x.astype(self.dtype), kernel.astype(self.dtype), self.precision))
+        ends = list(itertools.accumulate(part.shape[-1] for part in parts))
+        kernel = self.param("kernel", _he, (*self.sides, ends[-1], self.maps), jnp.float32).astype(self.dtype)
+        kernels = jnp.split(kernel, ends[:-1], axis=-2)
+        y = sum(convolution(part.astype(self.dtype), own, self.precision) for part, own in zip(parts, kernels, strict=True))
+        return _with_bias(self, y)
 
 
 class Upsample(nn.Module):
@@ -80,7 +85,7 @@ def _with_bias(layer, y):
 def normalised(x: jax.Array, norm: str, train: bool, momentum: float, dtype: Any, name: str) -> jax.Array:
     """Returns x by a batch or group norm (Wu and He 2018, arXiv:1803.08494) called `name`, or as it is; for use in a compact `__call__`."""
     if norm == "batch":
-        return nn.BatchNorm(use_running_average=not train, momentum=momentum, dtype=dtype, name=name)(x)
+        return BatchNorm(momentum=momentum, dtype=dtype, name=name)(x, train)
     if norm == "group":
         return nn.GroupNorm(num_groups=math.gcd(GROUPS, x.shape[-1]), dtype=dtype, name=name)(x)
     return x
@@ -125,15 +130,15 @@ class UNet(nn.Module):
     precision: Any = None
     dtype: Any = jnp.float32
 
-    def _level(self, x, name, level, train):
-        """Two convolutions, each with norm and activation."""
+    def _level(self, parts, name, level, train):
+        """Two convolutions, each with norm and activation, the first of all `parts`."""
         for index in range(2):
             conv = Convolution(
                 self.base_width * 2**level, self.kernel, self.norm == "none", self.precision, self.dtype, name=f"{name}{level}_conv{index}"
             )
-            x = normalised(conv(x), self.norm, train, self.momentum, self.dtype, f"{name}{level}_norm{index}")
-            x = activated(x, self.activation, self.leak)
-        return x
+            x = normalised(conv(*parts), self.norm, train, self.momentum, self.dtype, f"{name}{level}_norm{index}")
+            parts = (activated(x, self.activation, self.leak),)
+        return parts[0]
 
     @nn.compact
     def __call__(self, image: jax.Array, train: bool) -> jax.Array:
@@ -142,13 +147,13 @@ class UNet(nn.Module):
         x = reflected(image.astype(self.dtype), multiple(self))
         skipped = []
         for level in range(self.depth + 1):
-            x = self._level(max_pool(x, self.pool) if level else x, "down", level, train)
+            x = self._level((max_pool(x, self.pool) if level else x,), "down", level, train)
             if self.dropout > 0 and level >= self.depth - 1:
                 x = nn.Dropout(self.dropout, deterministic=not train, name=f"dropout{level}")(x)
             skipped.append(x)
         for level in reversed(range(self.depth)):
             up = Upsample(self.base_width * 2**level, self.pool, self.precision, self.dtype, name=f"up{level}_conv")(x)
-            x = self._level(jnp.concatenate([skipped[level], up], axis=-1), "up", level, train)
+            x = self._level((skipped[level], up), "up", level, train)
         # A convolution of one pixel a side is a matrix product.
         x = nn.Dense(self.num_maps, precision=self.precision, dtype=self.dtype, name="last")(x)
         return x[(slice(None), *(slice(size) for size in image.shape[1:-1]))].astype(jnp.float32)

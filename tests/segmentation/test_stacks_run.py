@@ -26,7 +26,7 @@ def write_stacks(folder, num):
 def test_trained_gone_on_with_exported_and_applied(tmp_path, capsys):
     write_stacks(tmp_path / "in", 4)
     config = ["main.py", "--config=configs/unet3d_emulsion.py:tiny", f"--config.data.source=folder:{tmp_path / 'in'}"]
-    config += ["--config.data.planes=3", "--config.train.rate=0.01", "--config.train.ema_decay=0.0"]
+    config += ["--config.data.planes=3", "--config.data.plane_nm=1000", "--config.train.rate=0.01", "--config.train.ema_decay=0.0"]
     runs = {}
     for name, stops in (("whole", (8,)), ("parts", (4, 8))):
         for steps in stops:
