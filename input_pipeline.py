@@ -10,6 +10,7 @@ same range. Where a crop is not reduced the copy is the scan, and whole-pixel cr
 import functools
 import math
 import pathlib
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -253,16 +254,17 @@ def make_refresh(scans: list[Scan], prepared: Prepared, config):
     return refresh
 
 
-def inspect(config, workdir=None) -> list[dict]:
+def inspect(config, workdir=None, rename: Callable = lambda config, prepared: prepared) -> list[dict]:
     """Returns and prints what `config` would train on, one object a scan and channel and one a refused file; nothing is trained.
 
     With a workdir, inspect.json holds the objects; inspect_scans.png shows the levelled scans, inspect_crops.png sixteen training
-    crops as the network sees them, inspect_statistics.png the histogram of the values and the power spectrum.
+    crops as the network sees them, inspect_statistics.png the histogram of the values and the power spectrum. `rename(config, prepared)`
+    gives the scans the names that they are told by.
     """
     whole = config.copy_and_resolve_references()
     with whole.unlocked():
         whole.data.skip_bad = True  # an inspection names all that cannot be read, training stops at the first
-    prepared = prepare(whole)
+    prepared = rename(whole, prepare(whole))
     found = inspection.findings(prepared)
     rows = inspection.rows(prepared, found, functools.partial(native.list_channels, max_pixels=config.data.max_pixels))
     print(inspection.table(rows))

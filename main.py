@@ -91,9 +91,12 @@ def dispatch(values: flags.FlagValues, stop) -> None:
         raise ConfigError("--workdir=DIR is missing: the folder of the run.")
     if values.mode == "inspect":
         import input_pipeline
+        from training import pseudonyms
 
         staged = "stages" in values.config  # all of them train on one set
-        input_pipeline.inspect(values.config.stages[values.config.order[0]] if staged else values.config, values.workdir)
+        config = values.config.stages[values.config.order[0]] if staged else values.config
+        kept = lambda config, prepared: pseudonyms.in_workdir(config, values.workdir, prepared)  # noqa: E731 - the one of two
+        input_pipeline.inspect(config, values.workdir, kept if values.workdir else pseudonyms.unsaved)
         return
     from training import devices, loop, weights, workdir
 
@@ -127,14 +130,15 @@ def dispatch(values: flags.FlagValues, stop) -> None:
 
 def _request(values: flags.FlagValues, stop):
     """What generate, predict and export are asked for."""
-    from training import generation, prediction
+    from training import generation, prediction, pseudonyms
 
     output, checkpoint = values.output or "", values.checkpoint
     if values.mode == "generate":
         return generation.Request(values.num_images, values.seed, output, values.format, checkpoint, stop, values.labels)
     kind = values.format if values["format"].present else ""
     options = {name: values[name].value for name in ("smoothing", "tile", "watch", "weights", "size", "back_projections")}
-    return prediction.Request(values.input, output, checkpoint, kind, stop=stop, **options)
+    renamed = pseudonyms.renaming(values.workdir, output) if values.workdir and output else None
+    return prediction.Request(values.input, output, checkpoint, kind, stop=stop, renamed=renamed, **options)
 
 
 def _refuse_unused(values: flags.FlagValues) -> None:

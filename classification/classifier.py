@@ -74,6 +74,8 @@ def check(config) -> None:
         what = "use_masks=true" if config.data.use_masks else f"planes={config.data.planes}"
         raise ConfigError(f"config.data.{what}: a classifier takes images without masks; leave it out.")
     given_weights(config.train)
+    if config.data.get("class_balanced", False) and config.train.class_weights == "balanced":
+        raise ConfigError("config.data.class_balanced=true and config.train.class_weights=balanced weigh classes twice: use one of them.")
 
 
 def given_weights(train) -> tuple[float, ...] | None:

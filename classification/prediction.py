@@ -57,7 +57,8 @@ def predict(data, prepared: Prepared, logits: Callable, workdir, step: int, requ
             seconds.append(time.perf_counter() - started)
         if not np.isfinite(found).all():
             raise DataError("became NaN or infinite in the network; look at the weights")
-        row = described(scan, np.exp(log_probabilities(found, temperature))[0], prepared.classes)
+        named = dataclasses.replace(scan, file="") if request.renamed else scan
+        row = described(named, np.exp(log_probabilities(found, temperature))[0], prepared.classes)
         return {PART: json.dumps(row).encode()}
 
     facts = {**prediction.facts(workdir, request, step), "temperature": temperature}

@@ -77,7 +77,6 @@ def train(config, workdir, stop: Stop) -> dict:
     workdirs.refuse_drift(workdir, config)
     prepared = input_pipeline.prepare(config)
     task = for_scans(task, prepared)
-    beginning.introduce(config, prepared, task.notes)
     beginning.open_folder(workdir)
     with workdir_lock(workdir) if devices.primary() else contextlib.nullcontext():
         workdirs.refuse_drift(workdir, config)  # again: another run may have come and gone while the scans were read
@@ -98,6 +97,7 @@ def for_scans(task: Task, prepared) -> Task:
 
 def _train(config, workdir, stop, task, prepared, mesh) -> dict:
     prepared = pseudonyms.in_workdir(config, workdir, prepared)
+    beginning.introduce(config, prepared, task.notes)
     keys = Keys(*jax.random.split(jax.random.key(config.seed), 4))
     imported, upstream = beginning.imported(config, workdir)
     state, step = beginning.begin(workdir, task, keys.init, imported, mesh, config.train.num_steps)

@@ -100,6 +100,17 @@ def test_fields_that_cannot_be_are_named(section, field, value):
         classifier.make_task(c)
 
 
+def test_classes_are_balanced_once():
+    """By the batches or by the loss: by both a rare class would count as much more as it is rarer, twice over."""
+    both = config(class_weights="balanced")
+    both.data.class_balanced = True
+    with pytest.raises(ConfigError, match=r"config\.data\.class_balanced=true and config\.train\.class_weights=balanced weigh") as error:
+        classifier.make_task(both)
+    assert len(str(error.value).splitlines()) == 1
+    both.train.class_weights = "none"
+    assert classifier.make_task(both).init
+
+
 def test_a_scan_is_seen_by_its_middle_whatever_else_is_in_the_batch():
     c, sizes = config(), [(16, 16), (21, 40), (30, 17)]
     scans = [scan("a", size, seed) for seed, size in enumerate(sizes)]

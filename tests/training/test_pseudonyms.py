@@ -15,10 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import main
 from configs import dcgan
 from microscopy import preparation
+from microscopy.atomic import write_json
 from tools import make_crops
-from training import loop, pseudonyms
+from training import loop, prediction, pseudonyms
 from training.errors import RunError
 from training.generation import Request
 from training.signals import Stop
@@ -132,6 +134,98 @@ def test_a_private_file_without_salt_is_an_error(hospital, tmp_path):
     (tmp_path / "names.json").write_text('{"salt": "12"}')
     with pytest.raises(RunError, match="names.json cannot be read: it holds no salt"):
         pseudonyms.in_workdir(config, tmp_path, prepared)
+
+
+def refused(hospital):
+    (hospital / "joe_hill" / "autopsy" / "images" / "slide3.png").write_bytes(b"no picture")
+
+
+def test_an_inspection_and_the_first_lines_of_a_run_tell_ids(hospital, tmp_path, monkeypatch, capsys):
+    refused(hospital)
+    flags = [f"--config.data.{name}={value}" for name, value in config_of(hospital).data.items() if name in ("source", "levels", "crop")]
+    argv = ["main.py", "--mode=inspect", "--config=configs/classifier.py:tiny", "--config.data.rotation=none", *flags]
+    argv += ["--config.data.height=16", "--config.data.width=16"]
+    assert main.run(argv) == 0
+    bare = capsys.readouterr().out
+    assert not NAMES.search(bare) and "1 refused" in bare and pseudonyms.WITHHELD.split(";")[0] in " ".join(bare.split())
+    assert main.run([*argv, f"--workdir={tmp_path / 'seen'}"]) == 0
+    told, key = capsys.readouterr().out, json.loads((tmp_path / "seen" / "names.json").read_text())["names"]
+    rows = json.loads((tmp_path / "seen" / "inspect.json").read_text())
+    assert not NAMES.search(told) and not NAMES.search((tmp_path / "seen" / "inspect.json").read_text())
+    assert sorted(key[row["id"] or row["file"]].partition(": ")[0] for row in rows) == sorted(map(str, hospital.rglob("*.png")))
+    assert main.run([*argv, "--config.data.names=true"]) == 0
+    asked = capsys.readouterr().out
+    assert all(patient in asked for patient in PATIENTS)
+    monkeypatch.setitem(sys.modules, "plain_task", types.SimpleNamespace(make_task=make_task))
+    loop.train(config_of(hospital, skip_bad=True), tmp_path / "run", Stop())
+    begun = capsys.readouterr().out
+    assert "folder (names withheld)" in begun and not NAMES.search(begun)
+
+
+def test_predictions_of_a_run_on_patients_are_told_by_ids(hospital, tmp_path):
+    config, output = config_of(hospital), tmp_path / "out"
+    _, prepared = prepared_of(hospital)
+    pseudonyms.in_workdir(config, tmp_path / "run", prepared)
+    write_json(tmp_path / "run" / "classes.json", {"classes": ["sick", "well"]})
+    for name in ("ada_lovelace", "sick"):  # a patient's folder and a class's
+        (tmp_path / "new" / name).mkdir(parents=True)
+        (tmp_path / "new" / name / "slide_of_bob.png").write_bytes(next(hospital.rglob("*.png")).read_bytes())
+    renamed = pseudonyms.renaming(tmp_path / "run", output)
+    request = prediction.Request(str(tmp_path / "new"), str(output), renamed=renamed)
+    seen = []
+    for _ in range(2):  # the second finds everything there
+        prediction.run(
+            request, prediction.options(request), lambda file: ("_c.csv",), lambda scan: seen.append(scan) or one(scan), max_pixels=10**6
+        )
+    assert len(seen) == 2
+    files = [path for path in output.rglob("*") if path.is_file()]
+    assert len(files) == 3 and not any(NAMES.search(f"{path.relative_to(output)} {path.read_text()}") for path in files)
+    key = json.loads((tmp_path / "out.names.json").read_text())
+    assert [scan.id.partition("/")[0] for scan in seen if "/" in scan.id] == ["sick"]
+    assert {key["names"][scan.id.rpartition("/")[2]] for scan in seen} == {scan.file for scan in seen}
+    assert key["salt"] == json.loads((tmp_path / "run" / "names.json").read_text())["salt"]
+    assert stat.S_IMODE((tmp_path / "out.names.json").stat().st_mode) == 0o600
+    assert pseudonyms.renaming(tmp_path / "run_without_patients", output) is None
+
+
+def one(scan):
+    return {"_c.csv": f"id\n{scan.id}\n".encode()}
+
+
+def test_a_classifiers_table_tells_no_patient(hospital, tmp_path, capsys):
+    """By the command line: classes are folders in the patients' folders."""
+    for path in list(hospital.rglob("*.png")):
+        kind = "sick" if path.stem == "slide1" else "well"
+        (path.parents[2] / kind).mkdir(exist_ok=True)
+        path.rename(path.parents[2] / kind / path.name)
+    flags = {
+        "data.source": f"folder:{hospital}",
+        "data.levels": "patient/class",
+        "data.held_out": 0.0,
+        "train.num_steps": 2,
+        "data.rotation": "none",
+    }
+    flags |= dict.fromkeys(("train.log_every", "train.save_every", "train.eval_every", "train.preview_every"), 2)
+    argv = [
+        "main.py",
+        "--config=configs/classifier.py:tiny",
+        f"--workdir={tmp_path / 'run'}",
+        *(f"--config.{k}={v}" for k, v in flags.items()),
+    ]
+    assert main.run(argv) == 0
+    new = tmp_path / "new"
+    for path in hospital.rglob("*.png"):
+        (new / path.parts[-3]).mkdir(parents=True, exist_ok=True)
+        (new / path.parts[-3] / path.name).write_bytes(path.read_bytes())
+    assert main.run(["main.py", "--mode=predict", f"--workdir={tmp_path / 'run'}", f"--input={new}", f"--output={tmp_path / 'out'}"]) == 0
+    assert not NAMES.search(capsys.readouterr().out)
+    texts = [path.read_text() for path in (tmp_path / "out").rglob("*.*")]
+    assert len(texts) == 10 and not any(NAMES.search(text) for text in texts)
+    with open(tmp_path / "out" / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    key = json.loads((tmp_path / "out.names.json").read_text())["names"]
+    assert len(rows) == 8 and {row["file"] for row in rows} == {""} and {row["predicted"] for row in rows} <= {"sick", "well"}
+    assert {key[row["id"]] for row in rows} == set(map(str, new.rglob("*.png")))
 
 
 def test_a_folder_of_crops_tells_no_names(hospital, tmp_path):
