@@ -98,6 +98,7 @@ def data(size: int) -> ml_collections.ConfigDict:
             "classes": "",  # names divided by commas: only scans of these
             "canvas": 0,  # px: every scan is cut or padded to this square about its middle; 0: scans keep their sizes
             "pad": "",  # scans smaller than the crop: border repeats their border pixels, "255" that value; empty: they are refused
+            "value_range": "",  # "0,255": these values become -1 and 1; empty: the 0.1 and 99.9 percentile of the training scans
             "names": False,  # scans of patient folders and tables keep their names in the workdir, instead of salted ids
             "margins": (0, 0, 0, 0),  # top, right, bottom, left px cut off, for info bars
             "masks": "",  # folder of masks; empty: masks/ where there is one

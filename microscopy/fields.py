@@ -20,7 +20,7 @@ _SHARES = ("held_out", "test")
 _WEIGHTS = ("boundary_weight", "boundary_sigma")
 _OTHERS = ("channels", "margins", "nm_per_pixel", "resample_nm")
 _FOLDER_ONLY = ("margins", "select", "masks", "channel", "labels", "levels")
-OPTIONS = {"labels": "", "levels": "", "classes": "", "pad": "", "canvas": 0, "names": False}
+OPTIONS = {"labels": "", "levels": "", "classes": "", "pad": "", "canvas": 0, "names": False, "value_range": ""}
 """Fields that configs of earlier runs do not have, and what they then are."""
 
 
@@ -144,13 +144,27 @@ def _check_planes(data) -> None:
 
 
 def _check_options(data) -> None:
-    for name in ("labels", "levels", "classes", "pad"):
+    for name in ("labels", "levels", "classes", "pad", "value_range"):
         _must(isinstance(option(data, name), str), name, option(data, name), "a text")
     canvas, pad = option(data, "canvas"), option(data, "pad")
     _must(_is_whole(canvas) and 0 <= canvas <= 65536, "canvas", canvas, "a whole number of px, or 0 to keep the scans' sizes")
     _must(isinstance(option(data, "names"), bool | np.bool_), "names", option(data, "names"), "true or false")
     _must(pad in ("", "border") or framing.constant(pad) is not None, "pad", pad, 'border, or one value such as "255"; empty: not at all')
     levels.parse(option(data, "levels"))
+    range_of(data)
+
+
+def range_of(data) -> tuple[float, float] | None:
+    """Returns (low, high) of `config.data.value_range`, None where it is empty; FieldError unless it reads like "0,255"."""
+    text = option(data, "value_range")
+    if not text:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low, high = math.nan, math.nan
+    _must(-math.inf < low < high < math.inf, "value_range", text, 'write "0,255", the lower value first')
+    return low, high
 
 
 def _check_pattern(pattern: str) -> None:

@@ -36,8 +36,8 @@ class ValueMap:
         return ((values.astype(np.float64) + 1.0) * ((self.high - self.low) / 2.0) + self.low).astype(np.float32)
 
 
-def fit(scans: list[Scan]) -> ValueMap:
-    """Returns the map of the training scans: their 0.1 and 99.9 percentile over all pixels.
+def fit(scans: list[Scan], given: tuple[float, float] | None = None) -> ValueMap:
+    """Returns the map of the training scans: their 0.1 and 99.9 percentile over all pixels, or the range `given` (low, high).
 
     Beyond 20 million values a seeded random sample of pixels is used. DataError where the scans are constant, and as by `check_alike`.
     """
@@ -45,7 +45,7 @@ def fit(scans: list[Scan]) -> ValueMap:
     share = min(1.0, _MAX_VALUES / sum(scan.pixels.size for scan in scans))
     random = np.random.default_rng(0)  # whole pixels at random: a stride could fall in step with rows or channels
     values = np.concatenate([_some(scan.pixels, share, random).reshape(-1) for scan in scans])
-    low, high = (float(v) for v in np.percentile(values, PERCENTILES))
+    low, high = given or (float(v) for v in np.percentile(values, PERCENTILES))
     if not high > low:
         low, high = float(values.min()), float(values.max())
     if not high > low:

@@ -65,7 +65,7 @@ def prepare(config) -> Prepared:
     _check_some(done, refused, data)
     normalisation.check_alike(done)
     splits, refused = _split(done, facts, refused, config)
-    value_map = normalisation.fit(splits["train"])  # before anything is padded, which was not measured
+    value_map = normalisation.fit(splits["train"], fields.range_of(data))  # before anything is padded, which was not measured
     splits = {name: [_framed(scan, facts[scan.id], data) for scan in part] for name, part in splits.items()}
     scans = [scan for part in splits.values() for scan in part]
     crop = crop_size(scans, data)

@@ -38,6 +38,8 @@ def config_of(**changes):
         ("canvas", -1, "a whole number of px"),
         ("labels", 3, "a text"),
         ("names", "no", "true or false"),
+        ("value_range", "255,0", "the lower value first"),
+        ("value_range", "0..255", 'write "0,255"'),
         ("source", "scans", "write simulated, emulsion, cells, folder:PATH or tfds:NAME"),
         ("source", "simulated:5", "write simulated, emulsion, cells, folder:PATH or tfds:NAME"),
         ("source", "folder:", "write simulated, emulsion, cells, folder:PATH or tfds:NAME"),

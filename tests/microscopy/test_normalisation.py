@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from microscopy.normalisation import split
+from microscopy.normalisation import fit, split
+from microscopy.pictures import to_uint8
 from microscopy.scan import Scan
 
 
@@ -55,3 +56,12 @@ def test_a_set_without_classes_is_split_as_ever():
     names = sorted(f"s{i}" for i in range(20))
     assert {scan.id for scan in parts["held_out"]} == {names[i] for i in order[:4]}
     assert {scan.id for scan in parts["test"]} == {names[i] for i in order[4:6]}
+
+
+def test_a_given_range_is_the_map_and_undoes_the_writing_of_a_png():
+    pixels = np.random.default_rng(0).integers(40, 200, (9, 9, 3), np.uint8)
+    scan = Scan("a", pixels, "a")
+    given, own = fit([scan], (0.0, 255.0)), fit([scan])
+    assert (given.low, given.high, given.clipped, given.dtype) == (0.0, 255.0, (0.0, 0.0), "uint8") and own.low > 39
+    np.testing.assert_array_equal(to_uint8(given.to_unit(pixels)), pixels)
+    assert fit([scan], (100.0, 150.0)).clipped == (np.mean(pixels < 100), np.mean(pixels > 150))
