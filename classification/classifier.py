@@ -240,8 +240,14 @@ def shown(logits: np.ndarray, batch) -> np.ndarray:
 def predict(config, workdir, request) -> None:
     """Writes the classes of the scans of `request.input` to `request.output` (`classification.prediction`)."""
     prediction.check(request)
-    classes = workdirs.read_classes(workdir)
-    state, step = checkpoints.restore_for_inference(workdir, _task(config, np.ones(len(classes), np.float32), (0, 0)), request.checkpoint)
+    state, classes, step = restored(config, workdir, request.checkpoint)
     logits, variables = make_logits(config, len(classes)), jax.device_put(inference(state))
     prepared = Prepared({}, workdirs.read_value_map(workdir), tuple(np.asarray(state.crop).tolist()), [], {}, classes)
     prediction.predict(config.data, prepared, lambda image: logits(*variables, image), workdir, step, request)
+
+
+def restored(config, workdir, which: str = "last") -> tuple[State, tuple[str, ...], int]:
+    """Returns (state, names of the classes, step) of a workdir's checkpoint, for reading only; RunError where there is none."""
+    classes = workdirs.read_classes(workdir)
+    state, step = checkpoints.restore_for_inference(workdir, _task(config, np.ones(len(classes), np.float32), (0, 0)), which)
+    return state, classes, step
