@@ -13,6 +13,7 @@ from gan import wgan
 from metrics import calibration
 from microscopy.atomic import write_bytes, write_json
 from microscopy.normalisation import ValueMap
+from microscopy.pictures import write_png
 from microscopy.preparation import Prepared
 from microscopy.scan import Scan
 from studies import gain_table, image_sets, set_quality, stages
@@ -47,7 +48,7 @@ def run(config, workdir, stop: Stop) -> None:
     beginning.open_folder(workdir)
     lineage.write(workdir, prepared.splits, [])
     sets = real_sets(config, workdir, prepared)
-    order = [name for name in config.order if name == "gan" and not config.control or kind_of(name) in CONTROLS[config.control]]
+    order = [name for name in config.order if _wanted(config, name)]
     early = [name for name in order if name == "gan" or kind_of(name) in ("real_affine", "real")]
     chosen: list[dict] = []
     for names in (early, order):
@@ -55,12 +56,19 @@ def run(config, workdir, stop: Stop) -> None:
             stages.run(concrete(config, workdir, names), workdir, stop)
         if names is early and stop.signal is None:
             chosen = generated_sets(config, workdir, sets, prepared.classes, stop)
+    write_png(workdir / "images.png", image_sets.overview(workdir / "images", prepared.classes))
     quality = set_quality.measured(config, workdir, sets, prepared.classes) if stop.signal is None and not config.control else {}
     tables = gain_table.tables(config, prepared.classes, sets["test"].labels, told(config, workdir, order, sets["test"]))
     tables |= {"selection": chosen, **quality}
     write_json(workdir / "table.json", tables)
     write_bytes(workdir / "table.md", gain_table.text(tables).encode())
     print(gain_table.text(tables))
+
+
+def _wanted(config, name: str) -> bool:
+    if name == "gan":
+        return not config.control
+    return kind_of(name) in CONTROLS[config.control] and int(name.rpartition("_seed")[2]) < config.num_seeds
 
 
 def check(config) -> None:
@@ -73,6 +81,10 @@ def check(config) -> None:
     for name in config.order:
         if name != "gan" and (kind_of(name) not in SETS or not name.rpartition("_seed")[2].isdecimal()):
             raise ConfigError(f"config.order: {name!r} is no stage; gan, or {', '.join(SETS)} with _seed0 and so on.")
+    if config.num_seeds < 1 or not any(name.endswith(f"_seed{config.num_seeds - 1}") for name in config.order):
+        raise ConfigError(
+            f"config.num_seeds={config.num_seeds}: config.order names no stage of seed {config.num_seeds - 1}; change either."
+        )
     kinds = set(map(kind_of, config.order)) & {"generated", "real_affine_generated", "real_affine_selected"}
     needed = {"gan"} if kinds else set()
     needed |= {"real_affine_seed0"} if "real_affine_selected" in kinds else set()

@@ -11,7 +11,7 @@ import numpy as np
 
 from classification.views import make_view
 from microscopy.atomic import write_bytes
-from microscopy.pictures import encode_png, to_uint8
+from microscopy.pictures import encode_png, grid, to_uint8
 from microscopy.preparation import Prepared
 from training.class_folders import folder_names
 from training.errors import RunError
@@ -134,3 +134,15 @@ def select(candidates: Images, probabilities: np.ndarray, real: Images, num: int
         row |= {"selected": len(best), "least_confidence": float(confidence[best].min()) if len(best) else None}
         rows.append(row | {"as_asked": float((probabilities[own].argmax(1) == label).mean())})
     return np.concatenate(chosen), rows
+
+
+def overview(folder: pathlib.Path, classes: tuple[str, ...], num: int = 10) -> np.ndarray:
+    """Returns a picture, uint8 RGB or grey: of `real`, `generated` and `selected` in `folder`, as far as they are there, a row a class."""
+    tiles = []
+    for name in ("real", "generated", "selected"):
+        if any((folder / name).glob("*/*.png")):
+            images = read(folder / name, classes)
+            for label in range(len(classes)):
+                own = images.pixels[images.labels == label][:num]
+                tiles.append(np.concatenate([own, np.full((num - len(own), *images.pixels.shape[1:]), 255, np.uint8)]))
+    return grid(np.concatenate(tiles), num)

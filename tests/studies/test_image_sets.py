@@ -89,3 +89,12 @@ def test_copies_and_strangers_go_and_the_surest_stay():
     assert rows[0]["as_asked"] == pytest.approx(4 / 6) and rows[1]["selected"] == 2 and rows[1]["as_asked"] == 0.5
     chosen, rows = image_sets.select(candidates, probabilities, real, 1)
     assert [candidates.files[index] for index in chosen] == ["e", "h"]
+
+
+def test_an_overview_has_a_row_a_class_of_what_there_is(tmp_path):
+    image_sets.write(tmp_path / "real", some(3))
+    image_sets.write(tmp_path / "selected", image_sets.taken(some(3, seed=1), np.array([0])))
+    picture = image_sets.overview(tmp_path, CLASSES, 4)
+    assert picture.shape == (4 * 8 + 3 * 2, 4 * 8 + 3 * 2, 3)
+    np.testing.assert_array_equal(picture[:8, :8], some(3).pixels[0])
+    assert (picture[30:] == 255).all() and not (picture[20:28, :8] == 255).all()
