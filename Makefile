@@ -36,7 +36,7 @@ demo: $(READY)
 	.venv/bin/python main.py --config="$(DEMO_CONFIG)" --workdir="$(DEMO_WORKDIR)" --config.train.num_steps=$(DEMO_STEPS)
 
 test: $(READY)
-	.venv/bin/python -m pytest $(PYTEST_ARGS)
+	.venv/bin/python -m pytest -n auto --maxprocesses=4 --dist=loadfile $(PYTEST_ARGS)
 
 lint: $(READY)
 	.venv/bin/python -m ruff check .

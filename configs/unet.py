@@ -55,6 +55,7 @@ def config(name: str, size: int) -> ml_collections.ConfigDict:
             "save_every": 500,
             "eval_every": 500,
             "rate": 1e-3,
+            "schedule": "constant",  # of the rate; cosine falls to 0 at num_steps
             "beta1": 0.9,
             "beta2": 0.999,
             "weight_decay": 0.0,

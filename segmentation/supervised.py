@@ -36,6 +36,7 @@ class State:
     average: Any
 
 
+SCHEDULES = ("constant", "cosine")
 LIMITS = {
     "model.base_width": (1, 1024),
     "model.depth": (1, 6),
@@ -71,6 +72,8 @@ def check(config, limits=LIMITS) -> None:
     for name in ("partition", "objects") if stacks else ():
         if config.eval[name]:
             raise ConfigError(f"config.eval.{name}=true: its scores are of images; set it to false for stacks.")
+    if _schedule(train) not in SCHEDULES:
+        raise ConfigError(f"config.train.schedule={train.schedule!r}: choose {' or '.join(SCHEDULES)}.")
     if model.output not in OUTPUTS:
         raise ConfigError(f"config.model.output={model.output!r}: choose {' or '.join(OUTPUTS)}.")
     if not data.use_masks:
@@ -163,8 +166,18 @@ def export(config, workdir, request) -> None:
 
 
 def make_optimizer(train) -> optax.GradientTransformation:
-    """Returns Adam, with decoupled weight decay where `train.weight_decay` is above 0 (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
-    return optax.adamw(train.rate, b1=train.beta1, b2=train.beta2, weight_decay=train.weight_decay)
+    """Returns Adam, with decoupled weight decay where `train.weight_decay` is above 0 (Loshchilov and Hutter 2019, arXiv:1711.05101).
+
+    With `train.schedule` "cosine" its rate falls from `train.rate` to 0 at `train.num_steps` (Loshchilov and Hutter 2017,
+    arXiv:1608.03983, eq. 5, one period).
+    """
+    cosine = _schedule(train) == "cosine"
+    rate = optax.cosine_decay_schedule(train.rate, train.num_steps) if cosine else train.rate
+    return optax.adamw(rate, b1=train.beta1, b2=train.beta2, weight_decay=train.weight_decay)
+
+
+def _schedule(train) -> str:
+    return train.get("schedule", "constant")  # runs begun before there was a choice have none
 
 
 def initial(network, key, imported, data) -> tuple[Any, Any]:

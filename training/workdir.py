@@ -27,7 +27,9 @@ MAY_CHANGE = (
     "train.steps_per_call",
     "eval",
 )
-"""Fields that decide only how long a run is, what is logged and how it is scored: no parameter's value depends on them."""
+"""Fields that decide only how long a run is, what is logged and how it is scored: no parameter's value depends on them.
+
+The first, the run's length, does so only where no schedule depends on it."""
 
 
 def plain(config) -> dict:
@@ -52,7 +54,8 @@ def refuse_drift(workdir, config) -> None:
     absent = {f"data.{name}": value for name, value in OPTIONS.items()}
     old, new = absent | flat(read_object(path)), absent | flat(plain(config))
     names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
-    names = [name for name in names if not any(name == free or name.startswith(f"{free}.") for free in MAY_CHANGE)]
+    may_change = MAY_CHANGE if new.get("train.schedule", "constant") == "constant" else MAY_CHANGE[1:]  # a schedule ends with the run
+    names = [name for name in names if not any(name == free or name.startswith(f"{free}.") for free in may_change)]
     if names:
         lines = [f"  config.{name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} now" for name in names[:2]]
         more = f" (and {len(names) - 2} more)" if len(names) > 2 else ""

@@ -56,6 +56,16 @@ def test_a_step_is_adam_down_the_gradient_of_the_loss(output, loss):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), supervised.inference(after)[0], mixed)
 
 
+def test_the_rate_falls_along_half_a_cosine():
+    train = config(schedule="cosine", rate=0.5, num_steps=10).train
+    optimizer, params = supervised.make_optimizer(train), {"x": jnp.zeros(())}
+    state, moves = optimizer.init(params), []
+    for _ in range(11):
+        updates, state = optimizer.update({"x": jnp.ones(())}, state, params)  # Adam's step is its rate where the gradient never changes
+        moves.append(-float(updates["x"]))
+    np.testing.assert_allclose(moves, 0.25 * (1 + np.cos(np.pi * np.arange(11) / 10)), rtol=1e-4, atol=1e-6)
+
+
 def test_a_small_network_learns_discs_and_the_preview_shows_them():
     c = config(batch_size=8, rate=3e-3, ema_decay=0.9)
     task, batch = supervised.make_task(c), discs(8)
@@ -90,6 +100,7 @@ def test_begun_from_anothers_average():
         ("model.norm", "layer", "config.model: norm='layer': choose"),
         ("model.depth", 9, "config.model.depth=9: 1 to 6"),
         ("model.dropout", float("nan"), "config.model.dropout=nan"),
+        ("train.schedule", "linear", "config.train.schedule='linear': choose constant or cosine"),
         ("train.loss", "focal", "config.train.loss='focal': choose cross_entropy"),
         ("train.augment", "much", "config.train.augment='much': choose none, light"),
         ("train.class_weights", (1.0,), "config.train.class_weights="),

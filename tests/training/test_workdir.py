@@ -69,6 +69,13 @@ def test_run_length_logging_and_scoring_may_change(tmp_path):
     workdir.refuse_drift(tmp_path, changed(eval={"num_images": 16, "another": 1}))
 
 
+def test_the_length_of_a_run_with_a_schedule_may_not_change(tmp_path):
+    begun(tmp_path, changed(train__schedule="cosine"))
+    workdir.refuse_drift(tmp_path, changed(train__schedule="cosine", train__log_every=4))
+    with pytest.raises(ConfigError, match="config.train.num_steps: 8 there, 1234 now"):
+        workdir.refuse_drift(tmp_path, changed(train__schedule="cosine", train__num_steps=1234))
+
+
 @pytest.mark.parametrize(
     ("fields", "lines"),
     [
