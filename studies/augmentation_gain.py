@@ -11,6 +11,7 @@ import input_pipeline
 from classification import classifier, judged
 from gan import wgan
 from metrics import calibration
+from microscopy import inspection
 from microscopy.atomic import write_bytes, write_json
 from microscopy.normalisation import ValueMap
 from microscopy.pictures import write_png
@@ -45,6 +46,8 @@ def run(config, workdir, stop: Stop) -> None:
     workdir = pathlib.Path(workdir)
     prepared = pseudonyms.in_workdir(config.stages.classifier, workdir, input_pipeline.prepare(config.stages.classifier))
     classifier.check_scans(prepared, config.source)
+    for line in inspection.warnings(prepared):
+        print(f"warning: {line}", flush=True)
     beginning.open_folder(workdir)
     lineage.write(workdir, prepared.splits, [])
     sets = real_sets(config, workdir, prepared)
@@ -149,7 +152,8 @@ def stage_of(config, workdir: pathlib.Path, name: str):
     """Returns the config of one training."""
     stage = config.stages["gan" if name == "gan" else "classifier"].copy_and_resolve_references().unlock()
     folder, affine = ("real", True) if name == "gan" else SETS[kind_of(name)]
-    own = {"source": f"folder:{workdir / 'images' / folder}", "labels": "", "classes": "", "levels": "", "group_by": "", "pad": ""}
+    own = {"source": f"folder:{workdir / 'images' / folder}", "nm_per_pixel": 0.0, "resample_nm": 0.0}
+    own |= dict.fromkeys(("labels", "classes", "levels", "group_by", "select", "masks", "channel", "fold", "pad"), "")
     stage.data.update(own | {"canvas": 0, "crop": max(stage.data.height, stage.data.width), "held_out": 0.0, "margins": (0, 0, 0, 0)})
     stage.seed = config.seed if name == "gan" else config.seed + int(name.rpartition("_seed")[2])
     if not affine:

@@ -30,12 +30,12 @@ class Images(NamedTuple):
 def of_scans(prepared: Prepared, data) -> dict[str, Images]:
     """Returns {"real": training scans, "test": held-out ones}: the middle of each, as large as a crop, at the training size.
 
-    Files are CLASS/NUMBER.png by the order of ids, so that no name of a scan is told.
+    Files are CLASS/NUMBER.png by the order of the scans' SHA-256, so that no name is told, and salted ids change nothing.
     """
     view, found = make_view(prepared, data, CHUNK), {}
     folders = folder_names(prepared.classes)
     for name, split in (("real", "train"), ("test", "held_out")):
-        scans = sorted(prepared.splits[split], key=lambda scan: (scan.label, scan.id))
+        scans = sorted(prepared.splits[split], key=lambda scan: (scan.label, scan.sha256))
         pixels = [to_uint8(view(scans[start : start + CHUNK])) for start in range(0, len(scans), CHUNK)]
         labels = np.array([prepared.classes.index(scan.label) for scan in scans])
         files = tuple(f"{folders[label]}/{number:04d}.png" for number, label in enumerate(labels))
