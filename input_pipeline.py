@@ -10,6 +10,7 @@ same range. Where a crop is not reduced the copy is the scan, and whole-pixel cr
 import functools
 import math
 import pathlib
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +29,9 @@ def resident(scans: list[Scan], prepared: Prepared, data, masks: bool = False) -
 
     `pixels` float32 (p, c) in [-1, 1], with config.data.label_field the label field as last channel; per scan `offset`, `height`, `width`
     of its copy, `size` (h, w) in px of the scan, `scale` (y, x) px of the copy for one of the scan, `label` where scans have classes (-1:
-    this one has none); with config.data.use_masks, or `masks`, also `mask` int32 (q,) at full resolution and `mask_offset`; with
-    config.data.boundary_weight `weight` float32 (q,), what each pixel counts in a loss. The planes of stacks are the channels c; their
-    masks are (q, c).
+    this one has none); with config.data.class_balanced then `cumulative` float32, the probability of this scan or one before it; with
+    config.data.use_masks, or `masks`, also `mask` int32 (q,) at full resolution and `mask_offset`; with config.data.boundary_weight
+    `weight` float32 (q,), what each pixel counts in a loss. The planes of stacks are the channels c; their masks are (q, c).
     """
     plans, planes = [_plans(scan, prepared.crop, data) for scan in scans], fields.num_planes(data)
     copies = [reduction.reduced(_values(scan, prepared, data), *plan) for scan, plan in zip(scans, plans, strict=True)]
@@ -46,6 +47,8 @@ def resident(scans: list[Scan], prepared: Prepared, data, masks: bool = False) -
     if prepared.classes:
         number = {name: index for index, name in enumerate(prepared.classes)}
         arrays["label"] = np.array([number.get(scan.label, -1) for scan in scans], np.int32)
+        if data.get("class_balanced", False):
+            arrays["cumulative"] = _balanced(arrays["label"])
     if data.use_masks or masks:
         flat = (-1, planes) if planes else -1
         arrays["mask"] = np.concatenate([scan.mask.reshape(flat) for scan in scans]).astype(np.int32)
@@ -60,6 +63,13 @@ def _values(scan: Scan, prepared: Prepared, data) -> np.ndarray:
     """The scan in [-1, 1], with its label field as last channel where the config asks for one."""
     values, kind = prepared.value_map.to_unit(scan.pixels), fields.label_kind(data)
     return values if kind == "none" else np.dstack([values, label_field.field(scan.mask, data.label_reach, kind)])
+
+
+def _balanced(labels: np.ndarray) -> np.ndarray:
+    """The cumulative probabilities of scans, float32, that make every class there is (and no class) equally likely."""
+    _, member, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    cumulative = np.cumsum(1.0 / (len(counts) * counts[member]))
+    return (cumulative / cumulative[-1]).astype(np.float32)
 
 
 def _plans(scan: Scan, crop: tuple[int, int], data) -> tuple[reduction.Plan, reduction.Plan]:
@@ -80,11 +90,15 @@ def _offsets(counts: np.ndarray, what: str) -> np.ndarray:
 def draw(key: jax.Array, arrays, num: int, crop: tuple[int, int], rotation: str, mirror: bool) -> dict[str, jax.Array]:
     """Returns `num` random placements, each an array (num,): scan index, centre y and x in px of the scan, angle, quarter, flip.
 
-    Scans are equally likely, whatever their size. Free angles are a quarter turn 0..3 plus -45..45 degrees, so every
-    placement is in the scan whole; without free rotation centres are such that the crop covers whole pixels.
+    Scans are equally likely, whatever their size, or as `arrays["cumulative"]` says where it is there. Free angles are a quarter
+    turn 0..3 plus -45..45 degrees, so every placement is in the scan whole; without free rotation centres are such that the crop
+    covers whole pixels.
     """
     scan_key, angle_key, quarter_key, flip_key, y_key, x_key = jax.random.split(key, 6)
-    scan = jax.random.randint(scan_key, (num,), 0, arrays["size"].shape[0])
+    if "cumulative" in arrays:
+        scan = jnp.searchsorted(arrays["cumulative"], jax.random.uniform(scan_key, (num,)), side="right").astype(jnp.int32)
+    else:
+        scan = jax.random.randint(scan_key, (num,), 0, arrays["size"].shape[0])
     turned, free = rotation != "none", rotation == "free"
     angle = jax.random.uniform(angle_key, (num,), minval=-jnp.pi / 4, maxval=jnp.pi / 4) if free else jnp.zeros((num,))
     quarter = jax.random.randint(quarter_key, (num,), 0, 4) if turned else jnp.zeros((num,), jnp.int32)
@@ -246,16 +260,17 @@ def make_refresh(scans: list[Scan], prepared: Prepared, config):
     return refresh
 
 
-def inspect(config, workdir=None) -> list[dict]:
+def inspect(config, workdir=None, rename: Callable = lambda config, prepared: prepared) -> list[dict]:
     """Returns and prints what `config` would train on, one object a scan and channel and one a refused file; nothing is trained.
 
     With a workdir, inspect.json holds the objects; inspect_scans.png shows the levelled scans, inspect_crops.png sixteen training
-    crops as the network sees them, inspect_statistics.png the histogram of the values and the power spectrum.
+    crops as the network sees them, inspect_statistics.png the histogram of the values and the power spectrum. `rename(config, prepared)`
+    gives the scans the names that they are told by.
     """
     whole = config.copy_and_resolve_references()
     with whole.unlocked():
         whole.data.skip_bad = True  # an inspection names all that cannot be read, training stops at the first
-    prepared = prepare(whole)
+    prepared = rename(whole, prepare(whole))
     found = inspection.findings(prepared)
     rows = inspection.rows(prepared, found, functools.partial(native.list_channels, max_pixels=config.data.max_pixels))
     print(inspection.table(rows))

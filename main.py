@@ -24,7 +24,7 @@ from training.errors import ConfigError
 USED = {
     "train": ("workdir", "distributed"),
     "inspect": ("workdir",),
-    "generate": ("workdir", "checkpoint", "num_images", "seed", "output", "format"),
+    "generate": ("workdir", "checkpoint", "num_images", "labels", "seed", "output", "format"),
     "predict": ("workdir", "checkpoint", "input", "output", "format", "smoothing", "size", "back_projections", "tile", "watch", "weights"),
     "evaluate": ("workdir", "checkpoint", "input", "nm_per_pixel", "weights", "num_searched", "features"),
     "export": ("workdir", "checkpoint", "output"),
@@ -58,8 +58,11 @@ def define(argv: list[str]) -> flags.FlagValues:
     flags.DEFINE_bool("watch", False, text, flag_values=values)
     flags.DEFINE_integer("num_searched", 100, "evaluate: images searched for copies of the training scans.", flag_values=values)
     flags.DEFINE_string("features", "", "evaluate: Inception layer, 2048, 768, 192 or 64.", flag_values=values)
-    flags.DEFINE_integer("num_images", 64, "generate: how many.", flag_values=values)
-    flags.DEFINE_integer("seed", 0, "generate: image i depends on (seed, i) alone.", flag_values=values)
+    text = "generate: how many; of a run on classes, how many of each class."
+    flags.DEFINE_integer("num_images", 64, text, flag_values=values)
+    text = "generate: classes, all or NAME:COUNT,NAME:COUNT,...; a NAME alone has --num_images. Each has its own folder."
+    flags.DEFINE_string("labels", "", text, flag_values=values)
+    flags.DEFINE_integer("seed", 0, "generate: image i, of its class if there are classes, depends on (seed, i) alone.", flag_values=values)
     flags.DEFINE_string("output", None, "generate, predict: folder the images are written to. export: the file.", flag_values=values)
     text = "generate: png (8 bit), tiff or npy (float32; heights in nm where the scans had units), gwy (heights, for Gwyddion)."
     text += " predict: unless given, as what was read."
@@ -88,9 +91,12 @@ def dispatch(values: flags.FlagValues, stop) -> None:
         raise ConfigError("--workdir=DIR is missing: the folder of the run.")
     if values.mode == "inspect":
         import input_pipeline
+        from training import pseudonyms
 
         staged = "stages" in values.config  # all of them train on one set
-        input_pipeline.inspect(values.config.stages[values.config.order[0]] if staged else values.config, values.workdir)
+        config = values.config.stages[values.config.order[0]] if staged else values.config
+        kept = lambda config, prepared: pseudonyms.in_workdir(config, values.workdir, prepared)  # noqa: E731 - the one of two
+        input_pipeline.inspect(config, values.workdir, kept if values.workdir else pseudonyms.unsaved)
         return
     from training import devices, loop, weights, workdir
 
@@ -124,14 +130,15 @@ def dispatch(values: flags.FlagValues, stop) -> None:
 
 def _request(values: flags.FlagValues, stop):
     """What generate, predict and export are asked for."""
-    from training import generation, prediction
+    from training import generation, prediction, pseudonyms
 
     output, checkpoint = values.output or "", values.checkpoint
     if values.mode == "generate":
-        return generation.Request(values.num_images, values.seed, output, values.format, checkpoint, stop)
+        return generation.Request(values.num_images, values.seed, output, values.format, checkpoint, stop, values.labels)
     kind = values.format if values["format"].present else ""
     options = {name: values[name].value for name in ("smoothing", "tile", "watch", "weights", "size", "back_projections")}
-    return prediction.Request(values.input, output, checkpoint, kind, stop=stop, **options)
+    renamed = pseudonyms.renaming(values.workdir, output) if values.workdir and output else None
+    return prediction.Request(values.input, output, checkpoint, kind, stop=stop, renamed=renamed, **options)
 
 
 def _refuse_unused(values: flags.FlagValues) -> None:

@@ -80,7 +80,7 @@ def data(size: int) -> ml_collections.ConfigDict:
     """Returns the data section: where scans come from, how they are split and how crops are cut."""
     return ml_collections.ConfigDict(
         {
-            "source": "simulated",  # simulated, emulsion, folder:PATH or tfds:NAME
+            "source": "simulated",  # simulated, emulsion, cells, folder:PATH or tfds:NAME
             "num_simulated": 40,
             "simulator_seed": 0,
             "tfds_dir": "",
@@ -95,6 +95,13 @@ def data(size: int) -> ml_collections.ConfigDict:
             "test": 0.1,
             "fold": "",  # "2/4": the second of four blocks of neighbouring scans, in the order of their ids, is held out instead
             "group_by": "",  # regular expression, its one bracket is the part of an id that is never split: '^(patient[0-9]+)_'
+            "levels": "",  # names of the folders below PATH, outermost first: patient/study, class/patient; empty: a folder is a class
+            "labels": "",  # CSV table of classes: columns file or id, label, and group where there is one
+            "classes": "",  # names divided by commas: only scans of these
+            "canvas": 0,  # px: every scan is cut or padded to this square about its middle; 0: scans keep their sizes
+            "pad": "",  # scans smaller than the crop: border repeats their border pixels, "255" that value; empty: they are refused
+            "value_range": "",  # "0,255": these values become -1 and 1; empty: the 0.1 and 99.9 percentile of the training scans
+            "names": False,  # scans of patient folders and tables keep their names in the workdir, instead of salted ids
             "margins": (0, 0, 0, 0),  # top, right, bottom, left px cut off, for info bars
             "masks": "",  # folder of masks; empty: masks/ where there is one
             "use_masks": False,

@@ -25,6 +25,12 @@ def _strided(x, kernel):
     return _convolution(x, kernel, 2, ((before, kernel.shape[0] - 2 - before),) * 2)
 
 
+def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Returns (b, h, w, d) for x (b, h, w, c) of any h and w, and a kernel (k, k, c, d): stride 1, "SAME"."""
+    before = (kernel.shape[0] - 1) // 2
+    return _convolution(x, kernel, 1, ((before, kernel.shape[0] - 1 - before),) * 2)
+
+
 def _flipped(kernel):
     return kernel[::-1, ::-1].swapaxes(2, 3)
 

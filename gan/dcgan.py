@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gan import copies, diffaugment, evaluation, labelled, losses, scores
+from gan import copies, diffaugment, evaluation, labelled, losses, scores, settling
 from gan.networks import NUM_BLOCKS, Discriminator, Generator
 from microscopy import fields, label_field
 from training import checkpoints, devices, generation, weights
@@ -21,8 +21,6 @@ from training.task import Net, Task
 
 CHUNK = 64
 """Images are computed this many at a time whatever is asked for: another batch size changes floats by one ulp."""
-
-NUM_NORM_BATCHES = 16
 
 
 @flax.struct.dataclass
@@ -74,14 +72,18 @@ LIMITS = {
 
 
 def _check(config):
-    for name, (low, high) in LIMITS.items():
+    check_numbers(config, LIMITS)
+    if config.train.loss not in losses.LOSSES:
+        raise ConfigError(f"config.train.loss={config.train.loss!r}: choose {', '.join(losses.LOSSES)}.")
+
+
+def check_numbers(config, limits) -> None:
+    """Raises ConfigError for a field outside its `limits` ("section.field" to (least, largest)) and for an unknown augmentation."""
+    for name, (low, high) in limits.items():
         section, field = name.split(".")
         if not low <= config[section][field] <= high:
             raise ConfigError(f"config.{name}={config[section][field]}: {low} to {high}.")
-    train = config.train
-    if train.loss not in losses.LOSSES:
-        raise ConfigError(f"config.train.loss={train.loss!r}: choose {', '.join(losses.LOSSES)}.")
-    for name in train.augment:
+    for name in config.train.augment:
         if name not in diffaugment.POLICIES:
             raise ConfigError(f"config.train.augment: {name!r} is not one of {', '.join(diffaugment.POLICIES)}.")
 
@@ -213,24 +215,18 @@ def make_inference(config):
 
 
 def make_settle(config):
-    """Returns settle(state): the generator's batch-norm statistics re-estimated on 16 fixed noise batches.
-
-    Means are averaged, variances pooled by the law of total variance ("precise BN", Wu and Johnson 2021,
-    arXiv 2105.07576, 3.1). A function of the parameters alone, so it does not matter when a run was saved.
-    """
+    """Returns settle(state): the generator's batch-norm statistics re-estimated on 16 fixed noise batches (`settling.pooled`)."""
     generator, _ = make_networks(config)
-    shape = (NUM_NORM_BATCHES, config.train.batch_size, config.model.latent_dim)
+    shape = (settling.NUM_BATCHES, config.train.batch_size, config.model.latent_dim)
 
     @jax.jit
     def moments(params, noise):
         _, changed = generator.apply({"params": params}, noise, train=True, mutable=["batch_stats"])
-        return {name: (s["mean"], s["var"] + s["mean"] ** 2) for name, s in changed["batch_stats"].items()}
+        return settling.moments(changed["batch_stats"])
 
     def settle(state: State) -> State:
         noise = jax.random.normal(jax.random.key(0), shape)
-        totals = [moments(inference_params(state), batch) for batch in noise]
-        means = jax.tree.map(lambda *leaves: sum(leaves) / NUM_NORM_BATCHES, *totals)
-        stats = {name: {"mean": mean, "var": jnp.maximum(second - mean**2, 0.0)} for name, (mean, second) in means.items()}
+        stats = settling.pooled([moments(inference_params(state), batch) for batch in noise])
         return state.replace(generator=state.generator.replace(stats=stats))
 
     return settle

@@ -15,17 +15,17 @@ _CHUNK = 64
 _PAIRED = 1_000
 
 
-def evaluate(images: np.ndarray, data: Data, judge: Callable, inception_judge: scores.Judge | None = None) -> Evaluation:
+def evaluate(images: np.ndarray, data: Data, judge: Callable | None, inception_judge: scores.Judge | None = None) -> Evaluation:
     """Returns scalars of generated images (n, h, w, c) in [-1, 1] against crops of training and held-out scans.
 
-    `judge(images) -> logits` is the discriminator, which alone sees a label field (`label_field.apart`). Scores of the surface, and with
-    an `inception_judge` FID and KID, are against held-out crops, or training crops where nothing is held out, as many as there are images
-    at most; the table says how many.
+    `judge(images) -> logits` is the discriminator, which alone sees a label field (`label_field.apart`); None asks no one. Scores of the
+    surface, and with an `inception_judge` FID and KID, are against held-out crops, or training crops where nothing is held out, as many as
+    there are images at most; the table says how many.
     """
     real = {split: gather(data, split, len(images)) for split in ("train", "held_out")}
     reference = "held_out" if len(real["held_out"]) else "train"
     scalars = {"evaluation/generated_images": float(len(images)), f"evaluation/{reference}_crops": float(len(real[reference]))}
-    scalars.update(accuracies(real, images, judge))
+    scalars.update(accuracies(real, images, judge) if judge else {})
     images, real = label_field.apart(images)[0], {split: label_field.apart(batch)[0] for split, batch in real.items()}
     scalars.update(diversities(images, real[reference]))
     grey = {split: luma(batch) for split, batch in real.items() if len(batch)}
@@ -78,9 +78,9 @@ def particles_per_image(images: np.ndarray) -> dict[str, float]:
     }
 
 
-def gather(data: Data, split: str, num: int) -> np.ndarray:
-    """Returns at most `num` crops (n, h, w, c) of a split, without the padding; none where the split is empty."""
-    return gather_all(data, split, num, ("image",))[0]
+def gather(data: Data, split: str, num: int, name: str = "image") -> np.ndarray:
+    """Returns at most `num` crops (n, h, w, c) of a split, or their "label" (n,), without the padding; none where the split is empty."""
+    return gather_all(data, split, num, (name,))[0]
 
 
 def gather_all(data: Data, split: str, num: int, names: tuple[str, ...]) -> list[np.ndarray]:

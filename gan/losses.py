@@ -60,3 +60,27 @@ def r1_penalty(logits_of: Callable[[jax.Array], jax.Array], real: jax.Array) -> 
     """
     gradient = jax.grad(lambda image: jnp.sum(logits_of(image)))(real)
     return 0.5 * jnp.mean(jnp.sum(gradient**2, axis=(1, 2, 3)))
+
+
+def critic_wasserstein(real: jax.Array, generated: jax.Array) -> jax.Array:
+    """Returns E f(G(z)) - E f(x), minus the critic's estimate of the distance; values (b,).
+
+    Arjovsky et al. 2017 (arXiv 1701.07875), eq. 2.
+    """
+    return jnp.mean(generated) - jnp.mean(real)
+
+
+def generator_wasserstein(generated: jax.Array) -> jax.Array:
+    """Returns -E f(G(z)); values (b,). Arjovsky et al. 2017, algorithm 1."""
+    return -jnp.mean(generated)
+
+
+def gradient_penalty(values_of: Callable[[jax.Array], jax.Array], real: jax.Array, generated: jax.Array, mix: jax.Array) -> jax.Array:
+    """Returns the mean of (|gradient| - 1)^2 of the values at mix * real + (1 - mix) * generated; images (b, h, w, c), mix (b,) in 0..1.
+
+    Gulrajani et al. 2017 (arXiv 1704.00028), eq. 3 without its weight. A value must not depend on the other images of its batch.
+    """
+    mix = mix.reshape(-1, 1, 1, 1)
+    gradient = jax.grad(lambda image: jnp.sum(values_of(image)))(mix * real + (1.0 - mix) * generated)
+    norm = jnp.sqrt(jnp.sum(gradient**2, axis=(1, 2, 3)) + 1e-12)  # the root of 0 has no gradient
+    return jnp.mean((norm - 1.0) ** 2)

@@ -1,4 +1,7 @@
-"""DCGAN's generator and discriminator for any height and width divisible by 16 (Radford et al. 2016, arXiv 1511.06434)."""
+"""DCGAN's generator and discriminator for any height and width divisible by 16 (Radford et al. 2016, arXiv 1511.06434).
+
+The layers are also those of the class-conditional WGAN (gan/conditional.py).
+"""
 
 import math
 from typing import Any
@@ -7,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gan.convolutions import strided_convolution, transposed_convolution
+from gan.convolutions import convolution, strided_convolution, transposed_convolution
 
 NUM_BLOCKS = 4
 """Strided blocks in either network: the smallest grid is height/16 x width/16."""
@@ -28,6 +31,21 @@ class Downsample(nn.Module):
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", _normal, shape, jnp.float32)
         return _with_bias(self, strided_convolution(x.astype(self.dtype), kernel.astype(self.dtype)))
+
+
+class Convolution(nn.Module):
+    """(b, h, w, c) to (b, h, w, features) by a convolution."""
+
+    features: int
+    kernel_size: int
+    use_bias: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", _normal, shape, jnp.float32)
+        return _with_bias(self, convolution(x.astype(self.dtype), kernel.astype(self.dtype)))
 
 
 def _with_bias(layer, y):

@@ -127,6 +127,33 @@ def one_vs_rest(scores: np.ndarray, labels: np.ndarray, level: float = 0.95) -> 
     return rows
 
 
+def mean_auc(scores: np.ndarray, labels: np.ndarray, *, level: float = 0.95, repeats: int = REPEATS, seed: int = 0) -> dict[str, float]:
+    """Returns `auc`, the mean of the classes' areas of one against the rest, and `low` and `high` of its bootstrap interval.
+
+    Classes without a sample are left out of the mean; NaN and 0..1 where fewer than two have some. Each class is drawn anew with
+    replacement `repeats` times, so that none is lost, and the interval lies between the (1 -+ level) / 2 quantiles; where every area is 1,
+    and so that of every draw, `low` is `auc_interval`'s of the smallest class. Arguments and errors as for `one_vs_rest`; 0 repeats
+    leave the interval at 0..1.
+    """
+    one_vs_rest(scores, labels, level)  # checks the arrays
+    scores, labels = np.asarray(scores), np.asarray(labels)
+    members = {number: np.flatnonzero(labels == number) for number in np.unique(labels)}
+    if len(members) < 2:
+        return {"auc": math.nan, "low": 0.0, "high": 1.0}
+
+    def mean(chosen):
+        return float(np.mean([auc(scores[chosen, number], labels[chosen] == number) for number in members]))
+
+    random, drawn = np.random.default_rng(seed), []
+    for _ in range(repeats):
+        drawn.append(mean(np.concatenate([random.choice(numbers, len(numbers)) for numbers in members.values()])))
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) if drawn else (0.0, 1.0)
+    area = mean(np.arange(len(labels)))
+    if area == 1 and drawn:
+        low = ((1 - level) / 2) ** (1 / min(len(numbers) for numbers in members.values()))
+    return {"auc": area, "low": float(low), "high": float(high)}
+
+
 def _checked(scores, positive) -> tuple[np.ndarray, np.ndarray]:
     """Returns (scores float64 (n), positive bool (n)), or raises DataError."""
     scores, positive = np.asarray(scores), np.asarray(positive)

@@ -18,6 +18,7 @@ from microscopy.scan import DataError, Refused, Scan
 
 _IMAGE_FEATURES = ("image", "hr")
 _MASK_FEATURES = ("mask", "segmentation", "segmentation_mask")
+_GROUP_FEATURES = ("patient", "patient_id", "sample", "sample_id", "group")
 _NAME = re.compile(r"\w+(/[\w.+-]+)?(:[\d.*]+)?")
 
 
@@ -37,8 +38,9 @@ def read_tfds(
     nothing is downloaded. `split` is one of the set's splits, slices included ("train[:50]"); None reads them all.
     Feature `image`, or where there is none `hr` (div2k's pictures before they were reduced), gives the pixels, `label` (where
     there is one) the label's name, and `mask`, `segmentation` or `segmentation_mask` the instance map (unless `masks` is False), by
-    the rules of `decode_image`, `decode_mask` and
-    `as_instances`. The id is "split/number", the number as stored; the SHA-256 is of the encoded image (of the pixel bytes
+    the rules of `decode_image`, `decode_mask` and `as_instances`.
+    The first of `patient`, `patient_id`, `sample`, `sample_id` and `group` that there is gives the group.
+    The id is "split/number", the number as stored; the SHA-256 is of the encoded image (of the pixel bytes
     where none is kept). `nm_per_pixel`: one number or (y, x), of every image.
 
     Raises DataError for an unknown set or split, one that is not prepared or has another format, one without images,
@@ -140,6 +142,7 @@ def _as_scan(example: Mapping[str, Any], features: Mapping[str, Any], id: str, f
         file=file,
         mask=None if key is None else _instances(example[key], f"{file} ({key})", pixels.shape[:2], max_pixels),
         label=_label_name(example["label"], features["label"], file) if "label" in example else None,
+        group=_group_name(example, features, file),
     )
 
 
@@ -166,9 +169,14 @@ def _instances(mask: Any, name: str, shape: tuple[int, int], max_pixels: int) ->
     return as_instances(ids)
 
 
+def _group_name(example: Mapping[str, Any], features: Mapping[str, Any], file: str) -> str | None:
+    key = next((key for key in _GROUP_FEATURES if key in example), None)
+    return None if key is None else _label_name(example[key], features[key], file) or None
+
+
 def _label_name(label: Any, feature: Any, file: str) -> str | None:
     if np.ndim(label):
-        raise DataError(f"{file}: has several labels; choose a set with one class an image")
+        raise DataError(f"{file}: has several labels or groups; choose a set with one an image")
     if hasattr(feature, "int2str"):
         return feature.int2str(int(label)) if label >= 0 else None  # tfds marks unlabelled examples by -1
     return label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)

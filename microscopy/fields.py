@@ -5,13 +5,13 @@ import re
 
 import numpy as np
 
-from microscopy import levelling
+from microscopy import framing, levelling, levels
 from microscopy.scan import FieldError
 
 ROTATIONS = ("free", "quarter", "none")
-SOURCES = "simulated, emulsion, folder:PATH or tfds:NAME"
+SOURCES = "simulated, emulsion, cells, folder:PATH or tfds:NAME"
 LABEL_FIELDS = ("none", "distance", "mask")
-BUILT_IN = ("simulated", "emulsion")
+BUILT_IN = ("simulated", "emulsion", "cells")
 MAX_PLANES = 256
 
 _AT_LEAST = {"height": 1, "width": 1, "crop": 0, "num_simulated": 1, "max_pixels": 1, "window": 0, "window_steps": 1, "simulator_seed": 0}
@@ -20,7 +20,14 @@ _TEXTS = ("source", "tfds_dir", "masks", "select", "channel", "fold", "group_by"
 _SHARES = ("held_out", "test")
 _WEIGHTS = ("boundary_weight", "boundary_sigma")
 _OTHERS = ("channels", "margins", "nm_per_pixel", "resample_nm")
-_FOLDER_ONLY = ("margins", "select", "masks", "channel")
+_FOLDER_ONLY = ("margins", "select", "masks", "channel", "labels", "levels")
+OPTIONS = {"labels": "", "levels": "", "classes": "", "pad": "", "canvas": 0, "names": False, "value_range": ""}
+"""Fields that configs of earlier runs do not have, and what they then are."""
+
+
+def option(data, name: str):
+    """Returns the field `name` of a config's data section, or what it is where the config was written before there was one."""
+    return data.get(name, OPTIONS[name])
 
 
 def check(config) -> None:
@@ -46,6 +53,8 @@ def check(config) -> None:
     _must(data.boundary_sigma > 0 or not data.boundary_weight, "boundary_sigma", data.boundary_sigma, "above 0")
     _must(_is_whole(data.channels) and data.channels in (1, 3), "channels", data.channels, "1 or 3")
     _must(data.rotation in ROTATIONS, "rotation", data.rotation, f"choose {_or(ROTATIONS)}")
+    balanced = data.get("class_balanced", False)
+    _must(isinstance(balanced, bool | np.bool_), "class_balanced", balanced, "true or false")
     _check_levelling(data.levelling)
     calls = config.train.steps_per_call
     text = f"no multiple of config.train.steps_per_call={calls}"
@@ -61,6 +70,7 @@ def check(config) -> None:
     _check_source(data)
     _check_planes(data)
     _check_label_field(data)
+    _check_options(data)
     for name, seed in (("config.seed", config.seed), ("config.data.simulator_seed", data.simulator_seed)):
         if not _is_whole(seed) or not 0 <= seed < 2**32:
             raise FieldError(f"{name}={seed}: 0 to 4294967295.")
@@ -151,9 +161,34 @@ def _check_planes(data) -> None:
     _must(data.channels == 1, "channels", data.channels, "1 for stacks")
     _must(data.levelling in ("auto", "none"), "levelling", data.levelling, "none for stacks")
     _must(label_kind(data) == "none", "label_field", label_kind(data), "none for stacks")
-    for name in ("select", "channel", "margins", "boundary_weight"):
-        if any(data[name]) if name == "margins" else data[name]:
-            raise FieldError(f"config.data.{name}={data[name]!r}: is not for stacks (config.data.planes={planes}); leave it out.")
+    for name in ("select", "channel", "margins", "boundary_weight", "labels", "levels"):
+        value = data.get(name)
+        if any(value) if name == "margins" else value:
+            raise FieldError(f"config.data.{name}={value!r}: is not for stacks (config.data.planes={planes}); leave it out.")
+
+
+def _check_options(data) -> None:
+    for name in ("labels", "levels", "classes", "pad", "value_range"):
+        _must(isinstance(option(data, name), str), name, option(data, name), "a text")
+    canvas, pad = option(data, "canvas"), option(data, "pad")
+    _must(_is_whole(canvas) and 0 <= canvas <= 65536, "canvas", canvas, "a whole number of px, or 0 to keep the scans' sizes")
+    _must(isinstance(option(data, "names"), bool | np.bool_), "names", option(data, "names"), "true or false")
+    _must(pad in ("", "border") or framing.constant(pad) is not None, "pad", pad, 'border, or one value such as "255"; empty: not at all')
+    levels.parse(option(data, "levels"))
+    range_of(data)
+
+
+def range_of(data) -> tuple[float, float] | None:
+    """Returns (low, high) of `config.data.value_range`, None where it is empty; FieldError unless it reads like "0,255"."""
+    text = option(data, "value_range")
+    if not text:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low, high = math.nan, math.nan
+    _must(-math.inf < low < high < math.inf, "value_range", text, 'write "0,255", the lower value first')
+    return low, high
 
 
 def _check_pattern(pattern: str) -> None:
@@ -171,5 +206,6 @@ def _check_source(data) -> None:
     _must(bool(known), "source", data.source, f"write {SOURCES}")
     ignored = {"folder": (), "tfds": _FOLDER_ONLY}.get(kind, (*_FOLDER_ONLY, "nm_per_pixel"))
     for name in ignored:
-        if any(data[name]) if name == "margins" else data[name]:
-            raise FieldError(f"config.data.{name}={data[name]!r}: has no effect with source {data.source}; leave it out.")
+        value = data.get(name)
+        if any(value) if name == "margins" else value:
+            raise FieldError(f"config.data.{name}={value!r}: has no effect with source {data.source}; leave it out.")

@@ -27,6 +27,10 @@ FAINT = 0.05
 MOST_COMPARED = 2000
 """Scans among which near-duplicates are sought; of a larger set as many, evenly spaced."""
 
+UNBALANCED = 5
+"""Training scans of the largest class for one of the smallest from which classes count as unbalanced."""
+
+_CLASSES = "--config.data.classes=NAMES"
 _SIDES = ("rows at the top", "columns at the right", "rows at the bottom", "columns at the left")
 _LEAVE_OUT = "leave it out by --config.data.select=FILE (the ids to keep)"
 
@@ -67,7 +71,7 @@ def findings(prepared: Prepared) -> list[Finding]:
     Mixed pixel sizes, a scan that keeps all crops small, near-duplicates, those across two splits first, scans that are flat beside the
     others; then scan by scan unfinished lines, constant bands and clipped values.
     """
-    found = [*_scales(prepared), *_small(prepared), *_duplicates(prepared), *_faint(prepared)]
+    found = [*_scales(prepared), *_small(prepared), *_classes(prepared), *_duplicates(prepared), *_faint(prepared)]
     for id, facts in prepared.facts.items():
         found += _of_scan(id, name(id, facts["file"]), facts)
     return found
@@ -117,6 +121,23 @@ def _small(prepared: Prepared) -> list[Finding]:
         remedy = "train a smaller size by --config.data.height=H --config.data.width=W"
         found.append(Finding("scans too small for the training size", id, f"{text}; {remedy}, or {_LEAVE_OUT}."))
     return found
+
+
+def _classes(prepared: Prepared) -> Iterable[Finding]:
+    """Classes that a split lacks, and training classes of very different numbers."""
+    labels = {split: collections.Counter(scan.label for scan in part) for split, part in prepared.splits.items()}
+    first = {scan.label: scan.id for part in prepared.splits.values() for scan in part}
+    for kind in prepared.classes:
+        for split in ("train", "held_out"):
+            if prepared.splits[split] and not labels[split][kind]:
+                total = sum(part[kind] for part in labels.values())
+                text = f"class {kind}: {total} scan{'s' if total > 1 else ''} of too few groups, none is in the split {_words(split)}"
+                yield Finding("classes missing in a split", first[kind], f"{text}; add scans, or leave the class out by {_CLASSES}.")
+    counts = {kind: labels["train"][kind] for kind in prepared.classes if labels["train"][kind]}
+    if counts and max(counts.values()) >= UNBALANCED * min(counts.values()):
+        most, least = max(counts, key=counts.get), min(counts, key=counts.get)
+        text = f"{counts[most]} training scans are {most}, {counts[least]} {least}: unbalanced; weigh or draw the classes alike"
+        yield Finding("unbalanced classes", first[least], f"{text}, or leave some out by {_CLASSES}.")
 
 
 def _faint(prepared: Prepared) -> Iterable[Finding]:

@@ -36,8 +36,8 @@ class ValueMap:
         return ((values.astype(np.float64) + 1.0) * ((self.high - self.low) / 2.0) + self.low).astype(np.float32)
 
 
-def fit(scans: list[Scan]) -> ValueMap:
-    """Returns the map of the training scans: their 0.1 and 99.9 percentile over all pixels.
+def fit(scans: list[Scan], given: tuple[float, float] | None = None) -> ValueMap:
+    """Returns the map of the training scans: their 0.1 and 99.9 percentile over all pixels, or the range `given` (low, high).
 
     Beyond 20 million values a seeded random sample of pixels is used. DataError where the scans are constant, and as by `check_alike`.
     """
@@ -45,7 +45,7 @@ def fit(scans: list[Scan]) -> ValueMap:
     share = min(1.0, _MAX_VALUES / sum(scan.pixels.size for scan in scans))
     random = np.random.default_rng(0)  # whole pixels at random: a stride could fall in step with rows or channels
     values = np.concatenate([_some(scan.pixels, share, random).reshape(-1) for scan in scans])
-    low, high = (float(v) for v in np.percentile(values, PERCENTILES))
+    low, high = given or (float(v) for v in np.percentile(values, PERCENTILES))
     if not high > low:
         low, high = float(values.min()), float(values.max())
     if not high > low:
@@ -81,7 +81,8 @@ def split(scans: list[Scan], seed: int, held_out: float, test: float) -> dict[st
     """Returns {"train", "held_out", "test"} -> scans; whole groups, so no crop of a training scan is ever held out.
 
     Each share is rounded, at least one group where the share is positive and three groups or more exist; fewer groups
-    all train. FieldError where nothing is left to train on.
+    all train. Where scans have classes the shares are of each class's groups: a class of two groups or more is held out and trained on, of
+    three or more also in the test, as far as groups of several classes let it. FieldError where nothing is left to train on.
     """
     groups = sorted({scan.group or scan.id for scan in scans})
     order = [groups[i] for i in np.random.default_rng(seed).permutation(len(groups))]
@@ -89,11 +90,32 @@ def split(scans: list[Scan], seed: int, held_out: float, test: float) -> dict[st
     if sum(counts) >= len(order):
         what = "scans" if len(groups) == len(scans) else f"groups of the {len(scans)} scans"
         raise FieldError(f"config.data.held_out={held_out} and test={test} leave none of {len(order)} {what} to train on; lower them.")
-    of_group = {}
-    for place, name in enumerate(order):
-        of_group[name] = "held_out" if place < counts[0] else "test" if place < sum(counts) else "train"
-    parts = {name: [scan for scan in scans if of_group[scan.group or scan.id] == name] for name in ("train", "held_out", "test")}
-    return parts
+    if len(order) >= 3 and any(scan.label is not None for scan in scans):
+        of_group = _by_class(scans, order, {"held_out": held_out, "test": test})
+    else:
+        ends = {"held_out": order[: counts[0]], "test": order[counts[0] : sum(counts)]}
+        of_group = {name: part for part, names in ends.items() for name in names}
+    of_group = {name: of_group.get(name, "train") for name in order}
+    return {name: [scan for scan in scans if of_group[scan.group or scan.id] == name] for name in ("train", "held_out", "test")}
+
+
+def _by_class(scans: list[Scan], order: list[str], shares: dict[str, float]) -> dict[str, str]:
+    """{group: part} of the groups that are not trained on: of each class its share, the rarest first, never a class's last group."""
+    classes = {group: set() for group in order}
+    for scan in scans:
+        classes[scan.group or scan.id].add(scan.label or "")
+    of_class = {label: [group for group in order if label in classes[group]] for label in sorted(set.union(*classes.values()))}
+    taken, left = {}, {label: len(groups) for label, groups in of_class.items()}
+    for part, share in shares.items():
+        missing = {label: max(1, round(share * len(groups))) if share > 0 else 0 for label, groups in of_class.items()}
+        for label, groups in sorted(of_class.items(), key=lambda item: len(item[1])):
+            for group in groups:
+                if missing[label] > 0 and group not in taken and all(left[other] >= 2 for other in classes[group]):
+                    taken[group] = part
+                    for other in classes[group]:
+                        left[other] -= 1
+                        missing[other] -= 1
+    return taken
 
 
 def split_fold(scans: list[Scan], number: int, num: int) -> dict[str, list[Scan]]:

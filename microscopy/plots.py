@@ -60,15 +60,28 @@ def text_width(words: str, scale: float = _SCALE) -> int:
     return cv2.getTextSize(words, _FONT, scale, 1)[0][0]
 
 
-def chart(title: str, x: Axis, y: Axis, curves: Mapping[str, tuple], marks: Mapping[str, float] | None = None, *, filled: bool = False):
+def chart(
+    title: str,
+    x: Axis,
+    y: Axis,
+    curves: Mapping[str, tuple],
+    marks: Mapping[str, float] | None = None,
+    *,
+    filled: bool = False,
+    band: tuple | None = None,
+):
     """Returns uint8 RGB (420, 640, 3): curves (x values, y values) by name over labelled axes, their names above where there are several.
 
     `marks` are vertical lines with a word each; `filled` fills below the curves, as of histograms. What lies outside the axes is cut.
+    `band` (x values, low, high) is shaded in the colour of the first curve.
     """
     picture = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
     write(picture, _LEFT, 24, title, scale=0.5)
     _rules(picture, x, y)
     inside = picture[_TOP : _BOTTOM + 1, _LEFT : _RIGHT + 1]
+    if band is not None:
+        across = np.concatenate([band[0], band[0][::-1]])
+        _shade(inside, _points(inside, x.place(across), y.place(np.concatenate([band[1], band[2][::-1]]))), COLOURS[0])
     for index, (values_x, values_y) in enumerate(curves.values()):
         _curve(inside, x.place(values_x), y.place(values_y), COLOURS[index % len(COLOURS)], filled)
     for number, (word, value) in enumerate((marks or {}).items()):
@@ -102,15 +115,23 @@ def _number(value: float, axis: Axis) -> str:
     return f"{value:.6g}"
 
 
-def _curve(inside: np.ndarray, across: np.ndarray, up: np.ndarray, colour, filled: bool) -> None:
+def _points(inside: np.ndarray, across: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """Sixteenths of a pixel (n, 2), int32, of places 0..1; what is not finite is left out."""
     height, width = inside.shape[0] - 1, inside.shape[1] - 1
     points = np.stack([across * width, (1.0 - up) * height], axis=-1)
-    points = np.rint(np.clip(points[np.isfinite(points).all(1)], -10_000, 10_000) * 16).astype(np.int32)
+    return np.rint(np.clip(points[np.isfinite(points).all(1)], -10_000, 10_000) * 16).astype(np.int32)
+
+
+def _shade(inside: np.ndarray, area: np.ndarray, colour) -> None:
+    shade = inside.copy()
+    cv2.fillPoly(shade, [area], colour, cv2.LINE_AA, 4)
+    inside[:] = cv2.addWeighted(shade, 0.25, inside, 0.75, 0)
+
+
+def _curve(inside: np.ndarray, across: np.ndarray, up: np.ndarray, colour, filled: bool) -> None:
+    points, height = _points(inside, across, up), inside.shape[0] - 1
     if filled:
-        area = np.concatenate([[[points[0, 0], height * 16]], points, [[points[-1, 0], height * 16]]]).astype(np.int32)
-        shade = inside.copy()
-        cv2.fillPoly(shade, [area], colour, cv2.LINE_AA, 4)
-        inside[:] = cv2.addWeighted(shade, 0.25, inside, 0.75, 0)
+        _shade(inside, np.concatenate([[[points[0, 0], height * 16]], points, [[points[-1, 0], height * 16]]]).astype(np.int32), colour)
     cv2.polylines(inside, [points], False, colour, 2, cv2.LINE_AA, 4)
 
 

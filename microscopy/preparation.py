@@ -3,14 +3,15 @@
 import contextlib
 import dataclasses
 import math
-import re
 from collections.abc import Mapping
 
 import numpy as np
 
-from microscopy import datasets, emulsion, fields, flaws, folder, levelling, misfits, normalisation, resampling, simulator, stacks
+from microscopy import fields, flaws, framing, levelling, misfits, normalisation, resampling
 from microscopy.normalisation import ValueMap
 from microscopy.scan import DataError, FieldError, Refused, Scan
+from microscopy.sources import grouped
+from microscopy.sources import load_scans as load_scans
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,37 +44,6 @@ def classes(prepared: Prepared) -> dict[str, int]:
     return counts | ({"(no class)": labels.count(None)} if counts and None in labels else {})
 
 
-def load_scans(data) -> tuple[list[Scan], list[Refused]]:
-    """Returns the scans that `config.data` names and the files it refused; DataError naming what cannot be read."""
-    kind, _, place = data.source.partition(":")
-    nm = data.nm_per_pixel or None
-    if fields.num_planes(data):
-        return stacks.load_stacks(data)
-    if kind == "simulated":
-        return simulator.simulated_scans(simulator.SimulatorSettings(), num_scans=data.num_simulated, seed=data.simulator_seed), []
-    if kind == "emulsion":
-        return emulsion.emulsion_scans(emulsion.EmulsionSettings(), num_scans=data.num_simulated, seed=data.simulator_seed), []
-    if kind == "folder":
-        return folder.read_folder(
-            place,
-            max_pixels=data.max_pixels,
-            margins=tuple(data.margins),
-            nm_per_pixel=nm,
-            skip_bad=data.skip_bad,
-            masks=(data.masks or None) if fields.needs_masks(data) else "",
-            select=data.select or None,
-            channel=data.channel,
-        )
-    return datasets.read_tfds(
-        place,
-        data_dir=data.tfds_dir or None,
-        max_pixels=data.max_pixels,
-        nm_per_pixel=nm,
-        masks=fields.needs_masks(data),
-        skip_bad=data.skip_bad,
-    )
-
-
 def prepare(config) -> Prepared:
     """Returns what `config.data` trains on: read, brought to its channels, levelled, split by scan, resampled, map fitted.
 
@@ -95,9 +65,10 @@ def prepare(config) -> Prepared:
     _check_some(done, refused, data)
     normalisation.check_alike(done)
     splits, refused = _split(done, facts, refused, config)
+    value_map = normalisation.fit(splits["train"], fields.range_of(data))  # before anything is padded, which was not measured
+    splits = {name: [_framed(scan, facts[scan.id], data) for scan in part] for name, part in splits.items()}
     scans = [scan for part in splits.values() for scan in part]
     crop = crop_size(scans, data)
-    value_map = normalisation.fit(splits["train"])
     scale = scans[0].nm_per_pixel
     if scale:
         value_map = dataclasses.replace(value_map, nm_per_pixel=(scale[0] * crop[0] / data.height, scale[1] * crop[1] / data.width))
@@ -105,6 +76,17 @@ def prepare(config) -> Prepared:
         facts[scan.id]["largest_crop"] = _largest_crop(scan, data)
     facts = {id: found for id, found in facts.items() if "largest_crop" in found}
     return Prepared(splits, value_map, crop, refused, facts, class_names(scans), (data.height, data.width))
+
+
+def _framed(scan: Scan, facts: dict, data) -> Scan:
+    """The scan on the canvas, where one is set, and padded to hold a crop, where it may be."""
+    canvas, pad = fields.option(data, "canvas"), fields.option(data, "pad")
+    if canvas:
+        scan, facts["canvas"] = framing.framed(scan, framing.canvas_size(scan, canvas, pad), pad, cut=True)
+    if pad:
+        size = framing.least_size(_crop_of(data.crop or max(data.height, data.width), data), data.rotation)
+        scan, facts["padding"] = framing.framed(scan, size, pad, cut=False)
+    return scan
 
 
 def with_held_out(config, prepared: Prepared, place: str, nm_per_pixel: float = 0.0) -> Prepared:
@@ -119,6 +101,7 @@ def with_held_out(config, prepared: Prepared, place: str, nm_per_pixel: float = 
     with other.unlocked():
         other.data.update(
             {"source": f"folder:{place}", "select": "", "masks": "", "group_by": "", "fold": "", "held_out": 0.0, "test": 0.0}
+            | {"labels": "", "levels": "", "classes": ""}
         )
         other.data.crop = longer
         other.data.nm_per_pixel = nm_per_pixel or config.data.nm_per_pixel
@@ -203,7 +186,7 @@ def _on_one_scale(scans: list[Scan], splits: dict[str, list[Scan]], facts: dict[
         reasons = misfits.of_other_scales([scan for part in splits.values() for scan in part], nm, data.max_pixels)
         scans, refused = _without(reasons, scans, refused)
         scans = [_rescaled(scan, facts[scan.id], nm, data.max_pixels) for scan in scans]
-    if not data.crop:
+    if not data.crop and not fields.option(data, "pad"):
         scans, refused = _without(misfits.too_small(scans, max(data.height, data.width), data.rotation == "free"), scans, refused)
     return scans, refused
 
@@ -213,18 +196,6 @@ def _rescaled(scan: Scan, facts: dict, nm: float, max_pixels: int) -> Scan:
     done = resampling.resampled(scan, nm, factor)
     facts["resampling"] = {"nm_per_pixel": nm, "factor": list(factor), "shape": list(done.pixels.shape[:2])}
     return done
-
-
-def grouped(scans: list[Scan], pattern: str) -> list[Scan]:
-    """Returns the scans, each with the group (patient, sample) that the one bracket of the regular expression finds in its id.
-
-    Raises FieldError with the first id in which the pattern is not found.
-    """
-    found = {scan.id: re.search(pattern, scan.id) for scan in scans}
-    lost = [id for id, match in found.items() if match is None or match[1] is None]
-    if lost:
-        raise FieldError(f"config.data.group_by={pattern!r}: {len(lost)} of {len(scans)} scans have no such part, the first is {lost[0]}.")
-    return [dataclasses.replace(scan, group=found[scan.id][1]) for scan in scans]
 
 
 def _check_masks(scans: list[Scan], data) -> None:
@@ -270,6 +241,8 @@ def _facts(scan: Scan, record: Mapping, data) -> dict:
         "clipped": [list(end) for end in flaws.clipped(pixels, bands)],
         "levelling": dict(record),
         "resampling": None,
+        "canvas": None,
+        "padding": None,
     }
 
 
@@ -284,16 +257,21 @@ def crop_size(scans: list[Scan], data) -> tuple[int, int]:
     unit = max(data.height, data.width) // math.gcd(data.height, data.width)
     if not data.crop and longer > unit:
         longer -= longer % unit
-    ratio = longer / max(data.height, data.width)
-    crop = (round(data.height * ratio), round(data.width * ratio))
+    crop = _crop_of(longer, data)
     small = [scan for scan in scans if not _fits(scan.pixels.shape, crop, data.rotation)]
     if small or min(crop) < 1:
         named = ", ".join(f"{scan.file or scan.id} ({size_text(scan)})" for scan in small[:3])
         raise (FieldError if data.crop else DataError)(
             f"config.data.crop={data.crop}: with rotation {data.rotation} {len(small)} of {len(scans)} scans are too small for "
-            f"{crop[1]} x {crop[0]} px: {named}{' ...' if len(small) > 3 else ''}.\nUse a smaller crop or leave the scans out."
+            f"{crop[1]} x {crop[0]} px: {named}{' ...' if len(small) > 3 else ''}.\n"
+            "Use a smaller crop, pad them by --config.data.pad=border, or leave them out."
         )
     return crop
+
+
+def _crop_of(longer: int, data) -> tuple[int, int]:
+    ratio = longer / max(data.height, data.width)
+    return round(data.height * ratio), round(data.width * ratio)
 
 
 def size_text(scan: Scan) -> str:

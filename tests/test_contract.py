@@ -30,6 +30,7 @@ def fake_batch(config):
     planes = fields.num_planes(config.data)
     shape = (config.train.batch_size, *([planes] if planes else []), config.data.height, config.data.width, config.data.channels)
     batch = {"image": jax.random.uniform(jax.random.key(0), shape, minval=-1, maxval=1)}
+    batch["label"] = jnp.arange(config.train.batch_size, dtype=jnp.int32) % 2
     return batch | ({"mask": (batch["image"][..., 0] > 0.5).astype(jnp.int32)} if config.data.use_masks else {})
 
 

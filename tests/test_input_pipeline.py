@@ -1,5 +1,7 @@
 """Crops against NumPy slices (bit for bit) and OpenCV's warpAffine; placements; windows; splits."""
 
+import dataclasses
+
 import cv2
 import jax
 import jax.numpy as jnp
@@ -280,3 +282,19 @@ def test_value_map_is_the_percentiles_of_training_scans_and_inverts():
         normalisation.fit([Scan("a", np.ones((4, 4), np.uint8), "a")])
     with pytest.raises(DataError, match="mix"):
         normalisation.fit([Scan("a", values, "a"), Scan("b", values, "b", unit="nm")])
+
+
+def test_balanced_classes_are_equally_likely_and_scans_within_them():
+    """Classes of 6, 1 and 2 scans, and one scan without: a quarter each, shared by the scans of a class; the default stays as it was."""
+    labels = ["a"] * 6 + ["b"] + ["c"] * 2 + [None]
+    scans = [dataclasses.replace(smooth_scan(str(i), 20, 20, i), label=label) for i, label in enumerate(labels)]
+    _, prepared, plain = setup(scans, 16, 16, "none")
+    _, _, balanced = setup(scans, 16, 16, "none", class_balanced=True)
+    assert set(balanced) - set(plain) == {"cumulative"}
+    key, num = jax.random.key(0), 40_000
+    drawn = input_pipeline.draw(key, balanced, num, (16, 16), "none", False)["scan"]
+    counts = np.bincount(drawn, minlength=10)
+    wanted = np.array([1 / 24] * 6 + [1 / 4] + [1 / 8] * 2 + [1 / 4]) * num
+    assert drawn.dtype == jnp.int32 and ((counts - wanted) ** 2 / wanted).sum() < 27.9  # chi-squared, 9 degrees of freedom, p = 0.001
+    usual = input_pipeline.draw(key, plain, num, (16, 16), "none", False)["scan"]
+    np.testing.assert_array_equal(usual, jax.random.randint(jax.random.split(key, 6)[0], (num,), 0, 10))

@@ -118,7 +118,7 @@ def test_inspect_tells_the_scale_and_levelling_of_heights_and_needs_no_workdir(c
         ("rotation", "half", "config.data.rotation='half': choose free, quarter or none"),
         ("held_out", 1.0, "config.data.held_out=1.0: a share"),
         ("channels", 2, "config.data.channels=2: 1 or 3"),
-        ("source", "scans", "config.data.source='scans': write simulated, emulsion, folder:PATH or tfds:NAME"),
+        ("source", "scans", "config.data.source='scans': write simulated, emulsion, cells, folder:PATH or tfds:NAME"),
         ("crop", 60, r"with rotation free 6 of 6 scans are too small for 60 x 60 px: .*\.\.\."),
     ],
 )

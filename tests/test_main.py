@@ -121,7 +121,7 @@ def test_a_config_file_of_ones_own_that_fails_is_told_in_a_line(text, match, tmp
     [
         ([TINY, "--config.data.source=folder:DIR/none", "--workdir=DIR/w"], "DIR/none: no such folder"),
         ([TINY, "--config.data.source=folder:DIR", "--workdir=DIR/w"], "DIR: holds no image"),
-        ([TINY, "--config.data.source=scans", "--workdir=DIR/w"], "config.data.source='scans': write simulated, emulsion, folder:PATH or"),
+        ([TINY, "--config.data.source=scans", "--workdir=DIR/w"], "config.data.source='scans': write simulated, emulsion, cells, folder:"),
         ([TINY, "--config.data.rotation=half", "--workdir=DIR/w"], "config.data.rotation='half': choose free, quarter or none."),
         (["--mode=inspect", TINY, "--config.data.source=folder:DIR/none"], "DIR/none: no such folder"),
         (["--mode=generate", "--workdir=DIR", "--output=DIR/o"], "DIR/config.json: not found, so DIR is not the workdir of a run."),

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from studies import stages
+from tests.classification.folders import striped
 from training import loop
 from training.signals import Stop
 
@@ -18,6 +19,12 @@ def tiny(name, **train):
         config.data.label_field = "distance"
     if name.startswith("unet_gan"):
         config.eval.update({"num_images": 4, "num_audited_steps": 2})
+    return config.lock()
+
+
+def on_folder(config, folder):
+    config = config.copy_and_resolve_references().unlock()
+    config.data.source = f"folder:{folder}"
     return config.lock()
 
 
@@ -48,6 +55,7 @@ def stopping(monkeypatch):
 
 METHODS = {
     "dcgan32": {"augment": ("colour", "translation"), "ema_decay": 0.9},
+    "classifier": {"ema_decay": 0.9},
     "srgan": {"phase": "adversarial", "ema_decay": 0.9},
     "unet": {"augment": "strong"},
     "unet_gan_isbi2012": {"augment": "light", "critic_warmup": 2, "supervised_weight": 0.5},
@@ -57,6 +65,8 @@ METHODS = {
 @pytest.mark.parametrize("name", METHODS)
 def test_a_stopped_run_ends_in_the_same_bits(name, tmp_path, stopping):
     config = tiny(name, **METHODS[name])
+    if name == "classifier":
+        config = on_folder(config, striped(tmp_path / "scans", 6))
     whole = loop.train(config, tmp_path / "whole", Stop())
     assert loop.train(config, tmp_path / "parts", stopping(5))["step"] == 5
     status = loop.train(config, tmp_path / "parts", Stop())

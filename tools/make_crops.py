@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 import input_pipeline
 from microscopy.preparation import Prepared, prepare
-from training import command, generation, workdir
+from training import command, generation, pseudonyms, workdir
 from training.errors import ConfigError
 from training.generation import Request
 from training.signals import Stop
@@ -127,7 +127,7 @@ def write_crops(config, request: Request, *, crops_per_scan: int, reflections: i
     if reflections not in (1, 2, 4):
         raise ConfigError(f"--reflections={reflections}: 1 (none), 2 (and left-right) or 4 (and up-down and both).")
     config = sized(config, size)
-    prepared = prepare(config)
+    prepared = pseudonyms.beside(config, request.output, prepare(config))
     generation.check_format(request.format, prepared.value_map)
     folder, scans, crop = pathlib.Path(request.output), prepared.splits["train"], prepared.crop
     num = len(scans) * crops_per_scan * reflections
@@ -171,6 +171,7 @@ def _facts(config, request, prepared, crops_per_scan, reflections) -> dict:
     """crops.json: all that the files depend on, so that a folder is never filled by two requests."""
     scans = prepared.splits["train"]
     plain = workdir.plain(config)
+    plain["data"] |= pseudonyms.paths(config.data, prepared)
     return {
         "config": {name: plain[name] for name in ("name", "seed", "data")},
         "seed": request.seed,

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 
 from microscopy import fields, inspection, preparation
-from training import checkpoints, devices, forecast, lineage, weights
+from training import checkpoints, devices, forecast, lineage, pseudonyms, weights
 from training.errors import ConfigError, RunError
 
 
@@ -16,7 +16,7 @@ def introduce(config, prepared, notes: tuple[str, ...] = ()) -> None:
     crop, nm = prepared.crop, prepared.value_map.nm_per_pixel
     height, width = config.data.height, config.data.width
     counts = ", ".join(f"{len(part)} {name.replace('_', ' ')}" for name, part in prepared.splits.items())
-    source = "the built-in simulator, not your scans" if config.data.source in fields.BUILT_IN else config.data.source
+    source = "the built-in simulator, not your scans" if config.data.source in fields.BUILT_IN else pseudonyms.source(config.data, prepared)
     area = f" = {nm[1] * width:.4g} x {nm[0] * height:.4g} nm" if nm else ""
     print(f"{config.name}: {config.task} on {source}: {counts} scans{f', {len(prepared.refused)} refused' if prepared.refused else ''}.")
     values = f"{prepared.value_map.low:.4g} .. {prepared.value_map.high:.4g} {prepared.value_map.unit}"

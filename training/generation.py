@@ -34,6 +34,7 @@ class Request:
     format: str = "png"
     checkpoint: str = "last"
     stop: Stop = dataclasses.field(default_factory=Stop)
+    labels: str = ""
 
 
 def check(request: Request) -> None:
@@ -59,28 +60,47 @@ def write_images(
     label field, and `labels/generated_000000.png` are its instances (uint16, 0 = background; `label_field.instances`); beside TIFF and
     npy it stands itself, float32 in [-1, 1], as `fields/generated_000000.tiff` or npy.
     """
+    if request.labels:
+        raise ConfigError(f"--labels={request.labels}: the run of {workdir} learned no classes; leave it out.")
+    folder, value_map = open_output(workdir, request, step, "generated_*", label_kind)
+    started = time.monotonic()
+    with tqdm(total=request.num_images, unit="image", desc="generate") as bar:
+        written = write_missing(folder, request.num_images, request, chunk, chunk_size, value_map, bar, label_kind)
+    print(summary(folder, written, request.num_images, time.monotonic() - started, request.stop))
+    return written
+
+
+def open_output(workdir, request: Request, step: int, pattern: str, label_kind: str = "none") -> tuple[pathlib.Path, ValueMap]:
+    """Returns (the request's folder, claimed by its generation.json, the run's value map); ConfigError for a request that cannot be."""
     check(request)
     value_map = workdirs.read_value_map(workdir)
     check_format(request.format, value_map)
     folder = pathlib.Path(request.output)
     facts = _facts(workdir, request, value_map, step) | ({} if label_kind == "none" else {"label_field": label_kind})
-    claim(folder, "generation.json", facts, "generated_*", free=("workdir",))
-    paths = [folder / f"generated_{i:06d}.{request.format}" for i in range(request.num_images)]
-    request.stop.gentle = True  # between two images nothing is half-written
-    started, written = time.monotonic(), 0
-    with tqdm(total=len(paths), unit="image", desc="generate") as bar:
-        for number, start in enumerate(range(0, len(paths), chunk_size)):
-            missing = [i for i in range(start, min(start + chunk_size, len(paths))) if not paths[i].exists()]
-            if missing and request.stop.signal is None:
-                images = chunk(number)
-                for i in missing:  # the image last: where it stands, what belongs to it does
-                    image, one = (images[i - start], None) if label_kind == "none" else label_field.apart(images[i - start])
-                    for path, content in ({} if one is None else _labels(paths[i], one, label_kind, value_map)).items():
-                        write(path, content)
-                    write(paths[i], encode(image, request.format, value_map))
-                written += len(missing)
-            bar.update(min(chunk_size, len(paths) - start) if request.stop.signal is None else 0)
-    print(summary(folder, written, len(paths), time.monotonic() - started, request.stop))
+    claim(folder, "generation.json", facts, pattern, free=("workdir",))
+    return folder, value_map
+
+
+def write_missing(
+    folder, num: int, request: Request, chunk: Callable[[int], np.ndarray], chunk_size: int, value_map, bar, label_kind: str = "none"
+) -> int:
+    """Returns how many of `num` images `generated_000000.png` ... it wrote: those not there yet, until `request.stop` is signalled.
+
+    `chunk(k)` and `label_kind` are as for `write_images`; `bar` is told of every chunk that is whole.
+    """
+    paths = [folder / f"generated_{i:06d}.{request.format}" for i in range(num)]
+    request.stop.gentle, written = True, 0  # between two images nothing is half-written
+    for number, start in enumerate(range(0, len(paths), chunk_size)):
+        missing = [i for i in range(start, min(start + chunk_size, len(paths))) if not paths[i].exists()]
+        if missing and request.stop.signal is None:
+            images = chunk(number)
+            for i in missing:  # the image last: where it stands, what belongs to it does
+                image, one = (images[i - start], None) if label_kind == "none" else label_field.apart(images[i - start])
+                for path, content in ({} if one is None else _labels(paths[i], one, label_kind, value_map)).items():
+                    write(path, content)
+                write(paths[i], encode(image, request.format, value_map))
+            written += len(missing)
+        bar.update(min(chunk_size, len(paths) - start) if request.stop.signal is None else 0)
     return written
 
 
@@ -162,7 +182,8 @@ def claim(folder: pathlib.Path, record: str, facts: Mapping, pattern: str, free:
     ConfigError where the folder holds another request (nested facts by dotted names; those in `free` may differ), or
     files like `pattern` without a record; RunError where it cannot be read or written.
     """
-    path = folder / record
+    path, hidden = folder / record, pathlib.PurePath(pattern)
+    hidden = hidden.with_name(f".{hidden.name}.tmp")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists() and (found := min(folder.glob(pattern), default=None)):
@@ -179,10 +200,7 @@ def claim(folder: pathlib.Path, record: str, facts: Mapping, pattern: str, free:
                 f"--output={folder} holds the images of another request: {name} is {old.get(name)} there, {new.get(name)} now.\n"
                 "Use another folder."
             )
-        for stray in (
-            *folder.glob(f".{pattern}.tmp"),
-            *folder.glob(f"*/.{pattern}.tmp"),
-        ):  # of a killed process; a write under way is younger
+        for stray in (*folder.glob(str(hidden)), *folder.glob(f"*/{hidden}")):  # of a killed process; a write under way is younger
             if time.time() - stray.stat().st_mtime > STRAY_SECONDS:
                 stray.unlink(missing_ok=True)
         if old is None:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 import input_pipeline
-from training import beginning, checkpoints, devices, lineage, logbook, report
+from training import beginning, checkpoints, devices, lineage, logbook, pseudonyms, report
 from training import workdir as workdirs
 from training.errors import ConfigError
 from training.lock import workdir_lock
@@ -76,7 +76,7 @@ def train(config, workdir, stop: Stop) -> dict:
     task, mesh = planned(config)
     workdirs.refuse_drift(workdir, config)
     prepared = input_pipeline.prepare(config)
-    beginning.introduce(config, prepared, task.notes)
+    task = for_scans(task, prepared)
     beginning.open_folder(workdir)
     with workdir_lock(workdir) if devices.primary() else contextlib.nullcontext():
         workdirs.refuse_drift(workdir, config)  # again: another run may have come and gone while the scans were read
@@ -90,13 +90,21 @@ def planned(config) -> tuple[Task, jax.sharding.Mesh]:
     return method(config).make_task(config), mesh
 
 
+def for_scans(task: Task, prepared) -> Task:
+    """Returns the task for these scans; what it raises where it cannot be trained on them."""
+    return task.for_scans(prepared) if task.for_scans else task
+
+
 def _train(config, workdir, stop, task, prepared, mesh) -> dict:
+    prepared = pseudonyms.in_workdir(config, workdir, prepared)
+    beginning.introduce(config, prepared, task.notes)
     keys = Keys(*jax.random.split(jax.random.key(config.seed), 4))
     imported, upstream = beginning.imported(config, workdir)
     state, step = beginning.begin(workdir, task, keys.init, imported, mesh, config.train.num_steps)
     if devices.primary():
         lineage.write(workdir, prepared.splits, upstream)
-        workdirs.describe(workdir, config, prepared.value_map)
+        workdirs.refuse_other_classes(workdir, prepared.classes)
+        workdirs.describe(workdir, config, prepared.value_map, prepared.classes)
     data = input_pipeline.make_data(config, prepared)
     arrays, frozen = devices.replicate(mesh, data.arrays), devices.replicate(mesh, task.frozen)
     data = dataclasses.replace(data, arrays=None, upstream=tuple(upstream))  # a window that has passed must not stay on the device
@@ -242,7 +250,8 @@ def _finish(run: Run, progress: Progress) -> dict:
 
 def _report(run: Run, progress: Progress, facts: dict[str, str]) -> pathlib.Path:
     config = run.config
-    headline = {"config": config.name, "source": config.data.source, "devices": devices.describe(), "commit": workdirs.commit()}
+    source = pseudonyms.source(config.data, run.data.prepared)
+    headline = {"config": config.name, "source": source, "devices": devices.describe(), "commit": workdirs.commit()}
     headline |= {"batch": str(config.train.batch_size), **facts, "best checkpoint": best_text(run.workdir) or "none scored yet"}
     last = progress.evaluation
     shown = workdirs.plain_evaluation(last) | {"figures": last.figures} if last else workdirs.read_evaluation(run.workdir)
@@ -278,9 +287,10 @@ def evaluate(config, workdir, which: str = "last", place: str = "", nm_per_pixel
     run's scans are no longer those it was begun with, whose splits they would change, and where it was trained on one of `place`.
     """
     task = method(config).make_task(config)
-    state, step = checkpoints.restore_for_inference(workdir, task, which)
-    prepared = input_pipeline.prepare(config)
+    prepared = pseudonyms.in_workdir(config, workdir, input_pipeline.prepare(config))
     lineage.compare(workdir, prepared.splits)
+    task = for_scans(task, prepared)
+    state, step = checkpoints.restore_for_inference(workdir, task, which)
     if place:
         prepared = input_pipeline.with_held_out(config, prepared, place, nm_per_pixel)
         lineage.refuse_trained_on(workdir, prepared.splits["held_out"])

@@ -11,7 +11,7 @@ import hashlib
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -40,6 +40,7 @@ class Request:
 
     `watch`: wait for files until a signal. `weights`: a file of one model instead of a workdir's checkpoint. `size`: px of the output's
     longer side, 0 as the network gives it. `back_projections`: steps that bring the output, reduced again, to the input.
+    `renamed(found)` gives what was found by other ids than its names (`pseudonyms.renaming`); None: by its names.
     """
 
     input: str
@@ -53,6 +54,7 @@ class Request:
     weights: str = ""
     size: int = 0
     back_projections: int = 0
+    renamed: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +100,9 @@ def facts(workdir, request: Request, step: int) -> dict:
 
 def options(request: Request) -> dict:
     """Returns what prediction.json says of a request, whatever weights it is for."""
+    place = str(pathlib.Path(request.input).expanduser().resolve())
     return {
-        "input": str(pathlib.Path(request.input).expanduser().resolve()),
+        "input": next(iter(request.renamed({place: place}))) if request.renamed else place,
         "format": request.format or "as the input",
         "smoothing": request.smoothing,
         "size": request.size,
@@ -219,7 +222,8 @@ def write_all(
     folder, waits = pathlib.Path(request.output), request.watch
     if waits:
         existing_folder(request.input)
-    files = {} if waits else items(list_scans(request.input), pages)
+    named = request.renamed or dict
+    files = {} if waits else named(items(list_scans(request.input), pages))
     claim(folder, RECORD, facts, "*", free=("workdir", "tile"))
     read, spans = read or make_read(max_pixels, channel), []
 
@@ -239,7 +243,7 @@ def write_all(
 
     request.stop.gentle = True  # between two files nothing is half-written
     started, written, there, refused = time.monotonic(), 0, 0, []
-    rounds = (items(found, pages) for found in arrivals.settled(request.input, request.stop)) if waits else (files,)
+    rounds = (named(items(found, pages)) for found in arrivals.settled(request.input, request.stop)) if waits else (files,)
     for found in rounds:
         wanted = {id: [folder / f"{id}{suffix}" for suffix in suffixes(item.file)] for id, item in found.items()}
         missing = {id: found[id] for id, paths in wanted.items() if not all(path.exists() for path in paths)}

@@ -78,7 +78,8 @@ class Task:
     `frozen` holds parameters that never train and `State` is the method's own `flax.struct` record with an int32
     `step`. `settle(state)` returns the state as it is saved and scored, for what only inference needs (re-estimated
     batch-norm statistics): nothing `train_step` reads may differ, so that saving never changes training.
-    `notes` are told before training: what a user would not expect of this config.
+    `notes` are told before training: what a user would not expect of this config. `for_scans(prepared)` returns the task for the scans
+    at hand once they are read (with the number of their classes, say), or raises what is wrong with them; None where they change nothing.
     """
 
     frozen: Any
@@ -88,3 +89,4 @@ class Task:
     evaluate: Callable[[Any, Any, Data, jax.Array], Evaluation]
     preview: Callable[[Any, Any, Batch, jax.Array], np.ndarray]
     notes: tuple[str, ...] = ()
+    for_scans: Callable[[Prepared], "Task"] | None = None

@@ -12,6 +12,7 @@ import jax
 import ml_collections
 
 from microscopy.atomic import write_json
+from microscopy.fields import OPTIONS
 from microscopy.normalisation import ValueMap
 from microscopy.pictures import write_png
 from training import checkpoints, devices
@@ -49,7 +50,9 @@ def refuse_drift(workdir, config) -> None:
     path = pathlib.Path(workdir) / "config.json"
     if not path.exists() or not checkpoints.steps(workdir):  # a start that failed before its first save binds nobody
         return
-    old, new = flat(read_object(path)), flat(plain(config))
+    # What a config of an earlier version does not name it had as it is by default.
+    absent = {f"data.{name}": value for name, value in OPTIONS.items()}
+    old, new = absent | flat(read_object(path)), absent | flat(plain(config))
     names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
     may_change = MAY_CHANGE if new.get("train.schedule", "constant") == "constant" else MAY_CHANGE[1:]  # a schedule ends with the run
     names = [name for name in names if not any(name == free or name.startswith(f"{free}.") for free in may_change)]
@@ -101,14 +104,39 @@ def read_object(path: pathlib.Path) -> dict:
     return value
 
 
-def describe(workdir, config, value_map: ValueMap) -> None:
-    """Writes config.json, normalisation.json and, with one entry a start, environment.json."""
+def describe(workdir, config, value_map: ValueMap, classes: tuple[str, ...] = ()) -> None:
+    """Writes config.json, normalisation.json, where scans have classes classes.json and, with one entry a start, environment.json."""
     folder = pathlib.Path(workdir)
     write_json(folder / "config.json", plain(config))
     write_json(folder / "normalisation.json", value_map.__dict__)
+    if classes:
+        write_json(folder / "classes.json", {"classes": list(classes)})
     path = folder / "environment.json"
     starts = read_object(path).get("starts", []) if path.exists() else []
     write_json(path, {"starts": [*starts, environment()]})
+
+
+def read_classes(workdir) -> tuple[str, ...]:
+    """Returns the names of the classes a run was trained on, label i is name i; RunError where the workdir has none."""
+    path = pathlib.Path(workdir) / "classes.json"
+    if not path.is_file():
+        raise RunError(f"{path}: not found; {workdir} is not the workdir of a run on scans with classes.")
+    names = read_object(path).get("classes")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RunError(f"{path} cannot be read: it lists no classes.\n{_REMEDY}")
+    return tuple(names)
+
+
+def refuse_other_classes(workdir, classes: tuple[str, ...]) -> None:
+    """Raises ConfigError where the run was begun with scans of other classes, whose numbers these would take."""
+    if not checkpoints.steps(workdir) or not (pathlib.Path(workdir) / "classes.json").exists():
+        return
+    old = read_classes(workdir)
+    if old != tuple(classes):
+        raise ConfigError(
+            f"{workdir} was begun with the classes {', '.join(old[:8])}; the scans now have {', '.join(classes[:8]) or 'none'}.\n"
+            "Restore the folders' names, or begin anew in another --workdir."
+        )
 
 
 def read_value_map(workdir) -> ValueMap:

@@ -61,3 +61,29 @@ def test_r1_of_a_quadratic():
     a = jax.random.normal(jax.random.key(1), (4, 5, 2))
     penalty = losses.r1_penalty(lambda image: (a[None] * image**2).sum((1, 2, 3)), x)
     assert float(penalty) == pytest.approx(0.5 * np.mean(((2 * np.asarray(a)[None] * np.asarray(x)) ** 2).sum((1, 2, 3))), rel=1e-5)
+
+
+def test_wasserstein_losses_by_hand():
+    real, generated = jnp.array([1.0, 3.0]), jnp.array([-2.0, 0.5, 0.0])
+    assert float(losses.critic_wasserstein(real, generated)) == pytest.approx(-0.5 - 2.0)
+    assert float(losses.generator_wasserstein(generated)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.0, 3.5])
+def test_gradient_penalty_of_a_linear_critic_is_its_slope_less_one_squared(slope):
+    direction = np.random.default_rng(0).normal(size=(4, 5, 2)).astype(np.float32)
+    direction *= slope / np.linalg.norm(direction)
+    real, generated = (jax.random.normal(jax.random.key(i), (3, 4, 5, 2)) for i in (1, 2))
+    penalty = losses.gradient_penalty(lambda x: jnp.einsum("bhwc,hwc->b", x, direction), real, generated, jnp.array([0.0, 0.4, 1.0]))
+    assert float(penalty) == pytest.approx((slope - 1.0) ** 2, abs=1e-5)
+
+
+def test_gradient_penalty_is_taken_between_each_pair_and_has_a_gradient_everywhere():
+    """Of f(x) = |x|^2 / 2 the gradient is the point itself, mix * real + (1 - mix) * generated."""
+    real, generated = (jax.random.normal(jax.random.key(i), (3, 2, 2, 1)) for i in (1, 2))
+    mix = np.array([0.1, 0.5, 0.8], np.float32)
+    points = mix.reshape(3, 1, 1, 1) * np.asarray(real) + (1 - mix.reshape(3, 1, 1, 1)) * np.asarray(generated)
+    found = losses.gradient_penalty(lambda x: 0.5 * jnp.sum(x**2, axis=(1, 2, 3)), real, generated, jnp.asarray(mix))
+    assert float(found) == pytest.approx(np.mean((np.sqrt((points**2).sum((1, 2, 3))) - 1) ** 2), rel=1e-5)
+    flat = jax.grad(lambda a: losses.gradient_penalty(lambda x: a * jnp.sum(x, axis=(1, 2, 3)), real, generated, jnp.asarray(mix)))(0.0)
+    assert np.isfinite(flat)

@@ -126,3 +126,27 @@ def test_bad_input_is_refused():
     for bad_scores, bad_labels, message in ((np.zeros((3, 2)), np.array([0, 1, 2]), "columns"), (np.zeros(3), np.arange(3), "num_classes")):
         with pytest.raises(DataError, match=message):
             roc.one_vs_rest(bad_scores, bad_labels)
+
+
+def test_the_mean_area_is_that_of_the_classes_there_are_and_its_interval_holds_it():
+    random = np.random.default_rng(3)
+    labels = np.repeat([0, 1, 3], [20, 15, 25])
+    scores = np.eye(4)[labels] + random.normal(0, 0.8, (60, 4))
+    found = roc.mean_auc(scores, labels, repeats=200, seed=1)
+    assert found["auc"] == pytest.approx(np.mean([roc.auc(scores[:, k], labels == k) for k in (0, 1, 3)]))
+    assert found["low"] < found["auc"] < found["high"] and 0.01 < found["high"] - found["low"] < 0.3
+    assert found == roc.mean_auc(scores, labels, repeats=200, seed=1) != roc.mean_auc(scores, labels, repeats=200, seed=2)
+    sure = roc.mean_auc(np.eye(4)[labels], labels, repeats=10)
+    assert (sure["auc"], sure["high"]) == (1, 1) and sure["low"] == pytest.approx(0.025 ** (1 / 15))
+    alone = roc.mean_auc(scores[:20], labels[:20])
+    assert np.isnan(alone["auc"]) and (alone["low"], alone["high"]) == (0.0, 1.0)
+
+
+def test_the_interval_of_two_classes_is_about_delongs():
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 100)
+    score = labels + random.normal(0, 1, 200)
+    delong = roc.auc_interval(score, labels == 1)
+    found = roc.mean_auc(np.stack([-score, score], axis=1), labels, repeats=1000)
+    assert found["auc"] == pytest.approx(delong["auc"])
+    assert found["low"] == pytest.approx(delong["low"], abs=0.015) and found["high"] == pytest.approx(delong["high"], abs=0.015)

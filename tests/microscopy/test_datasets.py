@@ -58,14 +58,16 @@ class TinyArrays(tfds.core.GeneratorBasedBuilder):
 
     def _info(self):
         heights = tfds.features.Tensor(shape=(None, None), dtype=np.float32, encoding="zlib")
-        features = tfds.features.FeaturesDict({"image": heights, "segmentation": heights, "label": tfds.features.Text()})
+        text = tfds.features.Text()
+        features = tfds.features.FeaturesDict({"image": heights, "segmentation": heights, "label": text, "patient_id": text})
         return tfds.core.DatasetInfo(builder=self, features=features)
 
     def _split_generators(self, dl_manager):
         return {"train": self._generate_examples()}
 
     def _generate_examples(self):
-        yield "a", {"image": np.full((3, 4), 0.25, np.float32), "segmentation": np.full((3, 4), 7, np.float32), "label": "gold"}
+        heights, ids = np.full((3, 4), 0.25, np.float32), np.full((3, 4), 7, np.float32)
+        yield "a", {"image": heights, "segmentation": ids, "label": "gold", "patient_id": "ada"}
 
 
 class TinyPairs(tfds.core.GeneratorBasedBuilder):
@@ -177,7 +179,7 @@ def test_splits_and_slices(prepared):
 @pytest.mark.parametrize("file_format", ["array_record", "parquet"])
 def test_arrays_and_text_labels(prepared, file_format):
     (scan,), _ = read_tfds("tiny_arrays", data_dir=prepared / file_format, max_pixels=LIMIT)
-    assert (scan.label, scan.pixels.dtype, scan.pixels.shape) == ("gold", np.float32, (3, 4))
+    assert (scan.label, scan.group, scan.pixels.dtype, scan.pixels.shape) == ("gold", "ada", np.float32, (3, 4))
     assert (scan.pixels == 0.25).all() and (scan.mask == 7).all()
     with pytest.raises(DataError, match=r"tfds:tiny_arrays/train/00000: has 4 x 3 pixels.*max_pixels = 11"):
         read_tfds("tiny_arrays", data_dir=prepared / file_format, max_pixels=11)

@@ -244,7 +244,7 @@ def test_the_summary_tells_splits_classes_crops_and_the_map(monkeypatch):
     ]
     scans = [Scan(**{**scan.__dict__, "nm_per_pixel": (0.5, 0.5)}) for scan in scans]
     first, second = inspection.summary(prepared_of(monkeypatch, scans))
-    assert first.startswith("3 train, 1 held out, 1 test, 0 refused; crops 84 x 84 px = 42 x 42 nm to 16 x 16; ")
+    assert first.startswith("2 train, 2 held out, 1 test, 0 refused; crops 84 x 84 px = 42 x 42 nm to 16 x 16; ")
     assert first.endswith(" grey to -1 .. 1.") and second == "classes: dot 2, wire 3."
 
 
@@ -259,3 +259,14 @@ def test_the_summary_tells_splits_classes_crops_and_the_map(monkeypatch):
 )
 def test_scans_are_called_by_their_id_and_suffix(id, file, wanted):
     assert inspection.name(id, file) == wanted
+
+
+def test_classes_that_a_split_lacks_and_unbalanced_ones_are_told(monkeypatch):
+    labels = ["dot"] * 15 + ["wire"] * 3 + ["ring"]
+    scans = [scan_of(f"{label}/{index}", texture(index), label=label) for index, label in enumerate(labels)]
+    found = inspection.findings(prepared_of(monkeypatch, scans))
+    texts = {finding.kind: finding.text for finding in found if "class" in finding.kind}
+    assert texts["classes missing in a split"].startswith("class ring: 1 scan of too few groups, none is in the split held out; add scans")
+    assert texts["unbalanced classes"].startswith("11 training scans are dot, 1 ")
+    assert all("--config.data.classes=NAMES" in text for text in texts.values())
+    assert not [finding for finding in inspection.findings(prepared_of(monkeypatch, scans[:2] + scans[15:18])) if "class" in finding.kind]

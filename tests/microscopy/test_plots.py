@@ -73,3 +73,12 @@ def test_text_lies_where_it_is_anchored(anchor, left, right):
     _, columns = np.nonzero(picture < 128)
     assert columns.size and left <= columns.min() and columns.max() <= right
     assert plots.text_width("50 nm") == pytest.approx(np.ptp(columns), abs=8)
+
+
+def test_a_band_is_shaded_between_its_ends_and_nowhere_else():
+    axis, places = plots.Axis("x", 0.0, 1.0), np.linspace(0, 1, 50)
+    bare = plots.chart("", axis, axis, {})
+    shaded = plots.chart("", axis, axis, {}, band=(places, np.full(50, 0.25), np.full(50, 0.5)))
+    rows, columns = np.nonzero((bare != shaded).any(-1))
+    whole = plots.HEIGHT - 56 - 40
+    assert abs((rows.max() - rows.min()) / whole - 0.25) < 0.01 and columns.max() - columns.min() > 0.95 * (plots.WIDTH - 106)

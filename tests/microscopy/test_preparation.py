@@ -269,3 +269,23 @@ def test_the_simulated_emulsion_is_a_source_of_photographs_with_masks():
     (scan,) = prepared.splits["train"]
     assert scan.id == "emulsion_000" and scan.pixels.shape == scan.mask.shape == (1024, 1280) and scan.pixels.dtype == np.uint8
     assert prepared.facts[scan.id]["levelling"] == {"method": "none"} and scan.nm_per_pixel == (150.0, 150.0) and scan.mask.max() > 5
+
+
+def test_the_simulated_cells_are_a_source_in_colour_of_four_classes_split_by_patient():
+    config = config_of("", source="cells", num_simulated=30, use_masks=True, crop=128, rotation="none", channels=3, held_out=0.3, test=0.2)
+    prepared = preparation.prepare(config)
+    assert prepared.classes == ("elongated", "kidney", "lobed", "round") and preparation.classes(prepared).keys() == set(prepared.classes)
+    patients = {name: {scan.group for scan in part} for name, part in prepared.splits.items()}
+    assert {name: len(found) for name, found in patients.items()} == {"train": 3, "held_out": 2, "test": 1}
+    assert len(set.union(*patients.values())) == 6
+    assert {scan.pixels.shape for part in prepared.splits.values() for scan in part} == {(128, 128, 3)}
+
+
+def test_white_blood_cells_come_with_classes_from_their_table_at_one_size(real_data):
+    folder = real_data / "wbc-cytology"
+    fields = {"labels": str(folder / "labels.csv"), "classes": "1,2,3,4", "canvas": 120, "pad": "border", "crop": 120, "rotation": "none"}
+    config = config_of(folder, channels=3, held_out=0.74, test=0.0, **fields)
+    prepared = preparation.prepare(config)
+    assert preparation.classes(prepared) == {"1": 176, "2": 53, "3": 48, "4": 22}
+    assert {name: len(part) for name, part in prepared.splits.items()} == {"train": 78, "held_out": 221, "test": 0}
+    assert {scan.pixels.shape for part in prepared.splits.values() for scan in part} == {(120, 120, 3)}

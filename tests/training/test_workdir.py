@@ -121,6 +121,19 @@ def test_a_damaged_config_is_a_short_error_that_names_it(tmp_path, content):
         workdir.refuse_drift(tmp_path, dcgan32.get_config("tiny"))
 
 
+def test_a_config_from_before_a_field_had_its_default(tmp_path):
+    begun(tmp_path)
+    config = dcgan32.get_config("tiny")
+    fields = workdir.plain(config)
+    for name in ("labels", "levels", "classes", "pad", "canvas", "names"):
+        del fields["data"][name]
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    workdir.refuse_drift(tmp_path, config)
+    workdir.refuse_drift(tmp_path, workdir.read_config(tmp_path))
+    with pytest.raises(ConfigError, match="config.data.canvas: 0 there, 64 now"):
+        workdir.refuse_drift(tmp_path, changed(data__canvas=64))
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"low": 1.0}', '{"low": 1.0, "high": 2.0, "unit": "nm", "clipped": [0, 0], "more": 1}'])
 def test_a_damaged_value_map_is_a_short_error_that_names_it(tmp_path, content):
     begun(tmp_path)
@@ -141,3 +154,18 @@ def test_an_evaluation_is_written_with_its_step(tmp_path):
     workdir.write_evaluation(tmp_path, 12, evaluation)
     written = {"step": 12, "protocol": "3 of 4", "scalars": {"surface/height": 0.5, "n": 3.0}, "tables": {"pairs": [{"a": 1}]}}
     assert json.loads((tmp_path / "evaluation.json").read_text()) == written
+
+
+def test_a_runs_classes_come_back_and_others_are_refused(tmp_path):
+    workdir.describe(tmp_path, dcgan32.get_config("tiny"), MAP, ("oak", "pine"))
+    workdir.refuse_other_classes(tmp_path, ("oak",))  # nothing was saved yet
+    (tmp_path / "checkpoints" / "4").mkdir(parents=True)
+    assert workdir.read_classes(tmp_path) == ("oak", "pine")
+    workdir.refuse_other_classes(tmp_path, ("oak", "pine"))
+    with pytest.raises(ConfigError, match="classes oak, pine; the scans now have oak, yew"):
+        workdir.refuse_other_classes(tmp_path, ("oak", "yew"))
+    (tmp_path / "classes.json").write_text('{"classes": 3}')
+    with pytest.raises(RunError, match="lists no classes"):
+        workdir.read_classes(tmp_path)
+    with pytest.raises(RunError, match="classes.json: not found"):
+        workdir.read_classes(tmp_path / "elsewhere")

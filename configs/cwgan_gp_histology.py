@@ -1,0 +1,13 @@
+"""The class-conditional WGAN of cwgan_histology.py with the options of cwgan_gp_cytology.py.
+
+python main.py --config=configs/cwgan_gp_histology.py --config.data.source=folder:tissue --workdir=runs/tissue_gp
+"""
+
+from configs import cwgan_gp_cytology
+
+
+def get_config(preset: str = ""):
+    """Returns the locked config for a preset: "" (the real thing), "cpu" or "tiny"."""
+    c = cwgan_gp_cytology.config("cwgan_gp_histology", preset)
+    c.data.rotation = "free"
+    return c.lock()

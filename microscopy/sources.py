@@ -1,0 +1,66 @@
+"""The scans that a config's data section names, with class and group, as they are stored."""
+
+import dataclasses
+import re
+
+from microscopy import cells, datasets, emulsion, fields, folder, label_table, levels, simulator, stacks
+from microscopy.scan import FieldError, Refused, Scan
+
+
+def load_scans(data) -> tuple[list[Scan], list[Refused]]:
+    """Returns the scans that `config.data` names and the files it refused; DataError naming what cannot be read.
+
+    With `labels` their classes and groups are the table's; with `classes` they are those of these classes only.
+    """
+    scans, refused = _read(data)
+    if fields.option(data, "labels"):
+        _, ids = levels.listed(data.source.partition(":")[2], levels.parse(fields.option(data, "levels")))
+        scans = label_table.labelled(scans, data.labels, ids)
+    if fields.option(data, "classes"):
+        scans = label_table.of_classes(scans, data.classes)
+    return scans, refused
+
+
+def _read(data) -> tuple[list[Scan], list[Refused]]:
+    kind, _, place = data.source.partition(":")
+    nm = data.nm_per_pixel or None
+    if fields.num_planes(data):
+        return stacks.load_stacks(data)
+    if kind == "simulated":
+        return simulator.simulated_scans(simulator.SimulatorSettings(), num_scans=data.num_simulated, seed=data.simulator_seed), []
+    if kind == "emulsion":
+        return emulsion.emulsion_scans(emulsion.EmulsionSettings(), num_scans=data.num_simulated, seed=data.simulator_seed), []
+    if kind == "cells":
+        return cells.cells_scans(cells.CellsSettings(), num_scans=data.num_simulated, seed=data.simulator_seed), []
+    if kind == "folder":
+        return folder.read_folder(
+            place,
+            max_pixels=data.max_pixels,
+            margins=tuple(data.margins),
+            nm_per_pixel=nm,
+            skip_bad=data.skip_bad,
+            masks=(data.masks or None) if fields.needs_masks(data) else "",
+            select=data.select or None,
+            channel=data.channel,
+            levels=levels.parse(fields.option(data, "levels")),
+        )
+    return datasets.read_tfds(
+        place,
+        data_dir=data.tfds_dir or None,
+        max_pixels=data.max_pixels,
+        nm_per_pixel=nm,
+        masks=fields.needs_masks(data),
+        skip_bad=data.skip_bad,
+    )
+
+
+def grouped(scans: list[Scan], pattern: str) -> list[Scan]:
+    """Returns the scans, each with the group (patient, sample) that the one bracket of the regular expression finds in its id.
+
+    Raises FieldError with the first id in which the pattern is not found.
+    """
+    found = {scan.id: re.search(pattern, scan.id) for scan in scans}
+    lost = [id for id, match in found.items() if match is None or match[1] is None]
+    if lost:
+        raise FieldError(f"config.data.group_by={pattern!r}: {len(lost)} of {len(scans)} scans have no such part, the first is {lost[0]}.")
+    return [dataclasses.replace(scan, group=found[scan.id][1]) for scan in scans]
