@@ -6,7 +6,7 @@ import pathlib
 import jax
 import numpy as np
 
-from database.real import WHOLE, Target, unseen_scans
+from database.real import RECORD, WHOLE, Target, unseen_scans
 from metrics.score import finite
 from microscopy import folder as folders
 from microscopy.atomic import write_json
@@ -71,7 +71,9 @@ def _opened(workdir: pathlib.Path, name: str, checkpoint: str):
 def _evaluation(workdir: pathlib.Path, name: str, checkpoint: str) -> Evaluation:
     config, state, own = _opened(workdir, name, checkpoint)
     task = supervised.make_task(config)
-    data = Data(None, None, None, None, with_held_out(config, own, str(_whole(workdir))))
+    found, numbered = with_held_out(config, own, str(_whole(workdir))), workdirs.read_object(workdir / "real" / RECORD)["scans"]
+    named = [dataclasses.replace(scan, id=numbered[scan.id]["id"]) for scan in found.splits["held_out"]]
+    data = Data(None, None, None, None, dataclasses.replace(found, splits={**found.splits, "held_out": named}))
     return task.evaluate(state, task.frozen, data, jax.random.key(config.seed))
 
 
