@@ -105,8 +105,12 @@ def _stage(folder, workdir, tasks: tuple[str, ...], checkpoint: str) -> dict:
 
 
 def config_sha256(config) -> str:
-    """Returns the SHA-256 of a config, of its JSON with sorted names; what only logs and scores a run (`eval`) counts too."""
-    return hashlib.sha256(json.dumps(workdirs.plain(config), sort_keys=True).encode()).hexdigest()
+    """Returns the SHA-256 of a config, of its JSON with sorted names; what only logs and scores a run (`eval`) counts too.
+
+    Without `init_from`, a path: what a run was begun from is in its weights' SHA-256, whatever folder it lies in.
+    """
+    told = {name: value for name, value in workdirs.plain(config).items() if name != "init_from"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _sources(generator, upscaler) -> list[dict]:
