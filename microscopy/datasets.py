@@ -128,7 +128,8 @@ def _example(examples: Sequence[Mapping[str, Any]], number: int, file: str) -> M
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return line.partition('}": ')[2][:200] or line[:200]  # without the arguments, which name every folder, that tfds begins with
 
 
 def _as_scan(example: Mapping[str, Any], features: Mapping[str, Any], id: str, file: str, max_pixels: int) -> Scan:

@@ -237,7 +237,9 @@ def test_a_windowed_set_is_scored_on_a_fixed_subset_of_a_window(monkeypatch):
     config.data.update({"window": 3, "window_steps": 4})
     config.eval.num_images = 64
     seen, resident = [], input_pipeline.resident
-    monkeypatch.setattr(input_pipeline, "resident", lambda scans, *rest: seen.append(len(scans)) or resident(scans, *rest))
+    monkeypatch.setattr(
+        input_pipeline, "resident", lambda scans, *rest, **named: seen.append(len(scans)) or resident(scans, *rest, **named)
+    )
     data = input_pipeline.make_data(config, prepared)
     levels = [levels_of(data) for _ in range(2)]
     assert len(levels[0]) == 3 and set(seen) == {3}

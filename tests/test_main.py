@@ -244,7 +244,7 @@ def test_what_is_our_mistake_shows_its_traceback_and_a_users_only_with_debug(tmp
 
 
 def test_a_full_disk_anywhere_is_told_in_a_line(tmp_path, capsys, monkeypatch):
-    def full(config, workdir):
+    def full(config, workdir, rename):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "inspect.json"))
 
     monkeypatch.setattr(input_pipeline, "inspect", full)
