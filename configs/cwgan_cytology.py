@@ -15,7 +15,8 @@ the widened set. Without the sigmoid, `--config.model.sigmoid=false`, it is the 
 The same networks with what was learned since 2017: configs/cwgan_gp_cytology.py.
 
 Cost of `:cpu`, 64 x 64 and 3,000 steps: 13 GFLOP a step, 21 with the gradient penalty, as XLA counts them; dcgan96.py:cpu has 26 and takes
-24 minutes for as many steps on two cores. Not timed yet, on no accelerator either; docs/wgan.md says what is logged.
+24 minutes for as many steps on two cores. With the penalty two idle cores make 3.5 steps a second, so 14 minutes; no accelerator was
+timed. docs/wgan.md says what is logged.
 """
 
 import ml_collections
