@@ -149,10 +149,10 @@ def _builder(tfds, features, examples: Callable, splits: set[str]) -> type:
             return tfds.core.DatasetInfo(builder=self, features=features)
 
         def _split_generators(self, dl_manager):
-            return {split: examples(split) for split in sorted(splits)}
+            return {split: self._generate_examples(split) for split in sorted(splits)}
 
-        def _generate_examples(self):
-            raise NotImplementedError("the splits bring their examples")
+        def _generate_examples(self, split):
+            return examples(split)
 
     return ScanforgeDatabase
 

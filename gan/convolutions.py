@@ -3,7 +3,7 @@
 Equal to `lax.conv_general_dilated` and `lax.conv_transpose` with "SAME" padding, to rounding. The gradients are written
 as what they are by duality (Dumoulin and Visin 2016, arXiv 1603.07285, ch. 4): each is the other's input gradient, and
 both kernel gradients are the strided convolution's. XLA:CPU has only a slow generic path for the kernel gradient of a
-dilated input and for inputs smaller than their kernel, 10 to 40 times slower, and for wide dilated inputs a middling one.
+dilated input, 10 to 40 times slower, and for wide dilated inputs a middling one.
 """
 
 import jax
@@ -14,7 +14,10 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def _convolution(x, kernel, stride, pads):
-    """`lax` convolution; where the image is smaller than the kernel, its patches times the kernel: 40 times faster on XLA:CPU."""
+    """`lax` convolution; where the image is smaller than the kernel, its patches times the kernel.
+
+    Measured with 5 x 5 kernels on maps of 1 to 4 pixels, XLA:CPU: 2 to 21 times as fast as padded first, its gradients 9 to 15 times.
+    """
     if min(x.shape[1:3]) >= max(kernel.shape[:2]):
         return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=_LAYOUT)
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))

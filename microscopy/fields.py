@@ -21,7 +21,17 @@ _SHARES = ("held_out", "test")
 _WEIGHTS = ("boundary_weight", "boundary_sigma")
 _OTHERS = ("channels", "margins", "nm_per_pixel", "resample_nm")
 _FOLDER_ONLY = ("margins", "select", "masks", "channel", "labels", "levels")
-OPTIONS = {"labels": "", "levels": "", "classes": "", "pad": "", "canvas": 0, "names": False, "value_range": ""}
+OPTIONS = {
+    "labels": "",
+    "levels": "",
+    "classes": "",
+    "pad": "",
+    "canvas": 0,
+    "names": False,
+    "value_range": "",
+    "label_field": "none",
+    "label_reach": 24.0,
+}
 """Fields that configs of earlier runs do not have, and what they then are."""
 
 
@@ -129,7 +139,7 @@ def num_planes(data) -> int:
 
 def label_kind(data) -> str:
     """Returns which label field a config's data section adds as last channel of its images: "distance", "mask" or "none"."""
-    return data.get("label_field", "none")
+    return option(data, "label_field")
 
 
 def num_channels(data) -> int:
@@ -143,7 +153,7 @@ def needs_masks(data) -> bool:
 
 
 def _check_label_field(data) -> None:
-    kind, reach = label_kind(data), data.get("label_reach", 24.0)
+    kind, reach = label_kind(data), option(data, "label_reach")
     _must(kind in LABEL_FIELDS, "label_field", kind, f"choose {_or(LABEL_FIELDS)}")
     _must(_is_number(reach) and 0 < reach <= 1e4, "label_reach", reach, "px of a scan, above 0")
 

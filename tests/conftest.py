@@ -26,13 +26,6 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def forgotten():
-    """Forgets compiled programs after each file of tests: kept, they come to gigabytes, which every garbage collection walks through."""
-    yield
-    jax.clear_caches()
-
-
 @pytest.fixture(scope="session")
 def real_data() -> pathlib.Path:
     """Returns the folder of the public test sets (docs/data.md); skips where there is none, fails where the one named is missing."""

@@ -51,10 +51,10 @@ def refuse_drift(workdir, config) -> None:
     if not path.exists() or not checkpoints.steps(workdir):  # a start that failed before its first save binds nobody
         return
     # What a config of an earlier version does not name it had as it is by default.
-    absent = {f"data.{name}": value for name, value in OPTIONS.items()}
+    absent = {f"data.{name}": value for name, value in OPTIONS.items()} | {"train.schedule": "constant"}
     old, new = absent | flat(read_object(path)), absent | flat(plain(config))
     names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
-    may_change = MAY_CHANGE if new.get("train.schedule", "constant") == "constant" else MAY_CHANGE[1:]  # a schedule ends with the run
+    may_change = MAY_CHANGE if new["train.schedule"] == "constant" else MAY_CHANGE[1:]  # a schedule ends with the run
     names = [name for name in names if not any(name == free or name.startswith(f"{free}.") for free in may_change)]
     if names:
         lines = [f"  config.{name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} now" for name in names[:2]]

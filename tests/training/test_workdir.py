@@ -69,6 +69,15 @@ def test_run_length_logging_and_scoring_may_change(tmp_path):
     workdir.refuse_drift(tmp_path, changed(eval={"num_images": 16, "another": 1}))
 
 
+def test_a_run_from_before_a_field_had_its_default(tmp_path):
+    old = dcgan32.get_config("tiny").unlock()
+    del old.data["label_field"], old.data["label_reach"]
+    begun(tmp_path, old)
+    workdir.refuse_drift(tmp_path, changed(train__schedule="constant"))
+    with pytest.raises(ConfigError, match="config.data.label_field: none there, distance now"):
+        workdir.refuse_drift(tmp_path, changed(data__label_field="distance"))
+
+
 def test_the_length_of_a_run_with_a_schedule_may_not_change(tmp_path):
     begun(tmp_path, changed(train__schedule="cosine"))
     workdir.refuse_drift(tmp_path, changed(train__schedule="cosine", train__log_every=4))
