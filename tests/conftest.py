@@ -1,5 +1,6 @@
 """The same strict surroundings for every test: two virtual CPU devices, no silent rank promotion, a compilation cache.
 
+Programs are compiled without LLVM's optimisations: most tests run each of theirs once, and compiling is most of their time.
 Child processes that tests start inherit all but the rank promotion. Set before jax is imported, because jax reads them then.
 """
 
@@ -7,11 +8,12 @@ import os
 import pathlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-TWO_DEVICES = "--xla_force_host_platform_device_count=2"
+FLAGS = ("--xla_force_host_platform_device_count=2", "--xla_backend_optimization_level=0")
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-if TWO_DEVICES.partition("=")[0] not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {TWO_DEVICES}".strip()
+for flag in FLAGS if os.environ["JAX_PLATFORMS"] == "cpu" else FLAGS[:1]:
+    if flag.partition("=")[0] not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):  # JAX does not write its cache atomically: test processes side by side have one each
     os.environ["JAX_COMPILATION_CACHE_DIR"] += f"/{worker}"
