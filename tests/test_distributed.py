@@ -17,7 +17,8 @@ STEPS = 30
 
 
 def start(workdir, process=None, port=0, steps=STEPS):
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    flags = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
+    environment = os.environ | {"XLA_FLAGS": " ".join(flags)}
     words = [sys.executable, "main.py", "--config=configs/dcgan32.py:tiny", f"--workdir={workdir}", f"--config.train.num_steps={steps}"]
     if process is not None:
         words.append("--distributed")
