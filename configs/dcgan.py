@@ -29,7 +29,7 @@ def config(name: str, size: int, base_filters: int, preset: str) -> ml_collectio
     c.init_from = ""  # workdir[@last|best|STEP], or a .npz of tools.export_weights, whose networks to begin with
     c.data = data(size)
     # A label field learned as one more channel: distance or mask, from the scans' masks; tanh(distance to the particle's outline / reach).
-    c.data.update({"label_field": "none", "label_reach": 24.0})
+    c.data.update({"label_field": "none", "label_reach": 24.0, "label_weight": 0.3})  # the weight is the field's in the discriminator
     c.model = ml_collections.ConfigDict(
         {
             "base_filters": base_filters,  # filters of the last hidden block; each block towards the noise doubles them

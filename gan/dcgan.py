@@ -48,8 +48,9 @@ def make_networks(config) -> tuple[Generator, Discriminator]:
     dtype = jnp.dtype(devices.with_dtype(config).model.dtype)
     maps = (fields.num_channels(data), model.base_filters)
     generator = Generator(data.height, data.width, *maps, model.kernel_size, model.leak, model.resize_convolution, dtype)
-    norm = model.discriminator_norm
-    return generator, Discriminator(model.base_filters, model.kernel_size, model.leak, model.dropout, norm, dtype)
+    options = (model.leak, model.dropout, model.discriminator_norm, dtype)
+    label_weight = 1.0 if fields.label_kind(data) == "none" else fields.option(data, "label_weight")
+    return generator, Discriminator(model.base_filters, model.kernel_size, *options, label_weight)
 
 
 LIMITS = {

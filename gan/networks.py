@@ -126,7 +126,8 @@ class Discriminator(nn.Module):
 
     Strided convolutions of n - 2n - 4n - 8n filters and a dense layer. `norm` is "batch" (always the statistics of the
     batch it is given; none on the first block), "spectral" (Miyato et al. 2018, arXiv 1802.05957; its power iteration
-    advances where `update_stats`) or "none". Dropout needs the key `dropout` and acts where `train`.
+    advances where `update_stats`) or "none". Dropout needs the key `dropout` and acts where `train`. The last channel, where it is a label
+    field, is multiplied by `label_weight`: a smooth field is told from a generated one long before the images are.
     """
 
     base_filters: int
@@ -135,6 +136,7 @@ class Discriminator(nn.Module):
     dropout: float = 0.3
     norm: str = "batch"
     dtype: Any = jnp.float32
+    label_weight: float = 1.0
 
     @nn.compact
     def __call__(self, image, train: bool, update_stats: bool = False):
@@ -142,6 +144,8 @@ class Discriminator(nn.Module):
             return nn.SpectralNorm(layer)(x, update_stats=update_stats) if self.norm == "spectral" else layer(x)
 
         x = image.astype(self.dtype)
+        if self.label_weight != 1.0:
+            x = x.at[..., -1].multiply(self.label_weight)
         for block in range(NUM_BLOCKS):
             normalised = self.norm == "batch" and block > 0
             features = self.base_filters * 2**block

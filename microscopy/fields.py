@@ -31,6 +31,7 @@ OPTIONS = {
     "value_range": "",
     "label_field": "none",
     "label_reach": 24.0,
+    "label_weight": 1.0,
 }
 """Fields that configs of earlier runs do not have, and what they then are."""
 
@@ -156,6 +157,8 @@ def _check_label_field(data) -> None:
     kind, reach = label_kind(data), option(data, "label_reach")
     _must(kind in LABEL_FIELDS, "label_field", kind, f"choose {_or(LABEL_FIELDS)}")
     _must(_is_number(reach) and 0 < reach <= 1e4, "label_reach", reach, "px of a scan, above 0")
+    weight = option(data, "label_weight")
+    _must(_is_number(weight) and 0 < weight <= 1e4, "label_weight", weight, "above 0; 0.3 is usual, 1 the image's own")
 
 
 def _check_planes(data) -> None:

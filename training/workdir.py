@@ -55,6 +55,7 @@ def refuse_drift(workdir, config) -> None:
     old, new = absent | flat(read_object(path)), absent | flat(plain(config))
     names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
     may_change = MAY_CHANGE if new["train.schedule"] == "constant" else MAY_CHANGE[1:]  # a schedule ends with the run
+    may_change += ("data.label_reach", "data.label_weight") if new["data.label_field"] == "none" else ()
     names = [name for name in names if not any(name == free or name.startswith(f"{free}.") for free in may_change)]
     if names:
         lines = [f"  config.{name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} now" for name in names[:2]]

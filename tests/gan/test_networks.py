@@ -107,3 +107,14 @@ def _flatten(tree, path=()):
 def test_leaky_slope_is_as_given():
     assert float(nn.leaky_relu(jnp.array(-1.0), 0.01)) == pytest.approx(-0.01)
     assert Generator(32, 32, 1, 2).leak == Discriminator(2).leak == 0.01
+
+
+def test_the_label_field_weighs_less():
+    image = jax.random.normal(jax.random.key(0), (2, 16, 16, 2))
+    variables = Discriminator(2).init(jax.random.key(1), image, train=False)
+
+    def judged(weight, image):
+        return Discriminator(2, label_weight=weight).apply(variables, image, train=False, mutable=["batch_stats"])[0]
+
+    np.testing.assert_array_equal(judged(0.25, image), judged(1.0, image * jnp.array([1.0, 0.25]).reshape(1, 1, 1, 2)))
+    assert not np.allclose(judged(0.25, image), judged(1.0, image))

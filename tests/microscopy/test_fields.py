@@ -62,6 +62,7 @@ def config_of(**changes):
         ("channel", 3, "a text"),
         ("label_field", "signed", "choose none, distance or mask"),
         ("label_reach", 0.0, "px of a scan, above 0"),
+        ("label_weight", 0.0, "above 0; 0.3 is usual"),
         ("group_by", "patient", "has 0 groups in brackets; write one"),
         ("group_by", "(a)(b)", "has 2 groups in brackets; write one"),
         ("group_by", "(a", "no regular expression"),

@@ -71,9 +71,10 @@ def test_run_length_logging_and_scoring_may_change(tmp_path):
 
 def test_a_run_from_before_a_field_had_its_default(tmp_path):
     old = dcgan32.get_config("tiny").unlock()
-    del old.data["label_field"], old.data["label_reach"]
+    del old.data["label_field"], old.data["label_reach"], old.data["label_weight"]
     begun(tmp_path, old)
     workdir.refuse_drift(tmp_path, changed(train__schedule="constant"))
+    workdir.refuse_drift(tmp_path, changed(data__label_reach=12.0))  # of no field
     with pytest.raises(ConfigError, match="config.data.label_field: none there, distance now"):
         workdir.refuse_drift(tmp_path, changed(data__label_field="distance"))
 
