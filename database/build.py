@@ -6,11 +6,11 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 import input_pipeline
-from database import downstream, gates, making, page, real, recipe, scoring, stages, trainings
+from database import choices, downstream, gates, making, page, real, recipe, scoring, stages, trainings
+from database.choices import SCAN_READERS
 from database.stages import Stage
 from microscopy.atomic import write_bytes, write_json
 from microscopy.preparation import Prepared
@@ -21,9 +21,6 @@ from training.errors import ConfigError, RunError
 from training.lock import workdir_lock
 from training.signals import Stop
 
-SCAN_READERS = ("dcgan", "superres_before", "superres")
-"""Stages that are trained on the scans themselves: all split and cut them alike."""
-CHOICES = {"resume": ("", "rebuild"), "labels": ("auto", "distance", "mask", "none"), "upscaler": ("superres", "bilinear")}
 NUM_DIVERSE = 500
 """Crops of training scans that the database's variety is compared with."""
 
@@ -82,8 +79,9 @@ def _tell(workdir: pathlib.Path, names: list[str]) -> None:
 
 def begun(config, workdir: pathlib.Path) -> Chain:
     """Returns the Chain of a config, after its scans are read: whether they have masks, and the crop that all stages cut."""
-    _check(config)
+    choices.check(config)
     config = config.copy_and_resolve_references().unlock()
+    choices.fit_sizes(config)
     prepared, masks = _prepared(config)
     scans = {"crop": max(prepared.crop), "label_field": _label_field(config.labels, masks)}
     config.stages.dcgan.data.update(scans)
@@ -96,20 +94,6 @@ def begun(config, workdir: pathlib.Path) -> Chain:
             data = config.stages[name].data
             data.source = f"{data.source.rpartition('/')[0]}/heights"
     return Chain(config.lock(), workdir, prepared, like)
-
-
-def _check(config) -> None:
-    for name, known in CHOICES.items():
-        if config[name] not in known:
-            raise ConfigError(f"config.{name}={config[name]!r}: choose {' or '.join(word or 'nothing' for word in known)}.")
-    for stage, name, least in (("real", "num_crops", 4), ("real", "num_scored", 6), ("database", "num_images", 4)):
-        if config.stages[stage][name] < least:
-            raise ConfigError(f"config.stages.{stage}.{name}={config.stages[stage][name]}: {least} or more.")
-    scoring.check(config.stages.scores)
-    if jax.process_count() > 1:
-        raise ConfigError("--distributed: a chain is run by one process, on all devices it sees; leave it out.")
-    if config.data.channels != 1:
-        raise ConfigError(f"config.data.channels={config.data.channels}: a database is of images of one channel; set it to 1.")
 
 
 def _prepared(config) -> tuple[Prepared, bool]:

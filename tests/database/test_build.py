@@ -169,6 +169,20 @@ def test_the_exported_unet_takes_scans_as_they_come(workdir):
     assert chain.like.value_map.nm_per_pixel[0] == pytest.approx(128 / 64 * 0.25)
 
 
+def test_the_exported_unet_of_grey_scans_with_a_scale_keeps_it(tmp_path):
+    for i in range(5):
+        np.save(tmp_path / f"scan{i}.npy", np.random.default_rng(i).integers(0, 255, (190, 190)).astype(np.uint8))
+    for nm, config in ((nm, stm_database.get_config("tiny").unlock()) for nm in (0.0, 2.0)):
+        config.data.source, config.data.nm_per_pixel = f"folder:{tmp_path}", nm
+        chain = build.begun(config.lock(), tmp_path)
+        unet = chain.config.stages.unet_database.copy_and_resolve_references().unlock()
+        value_map = downstream.for_scans(unet, ValueMap(0.0, 255.0, "grey", (0, 0)), chain.config.data, chain.prepared, chain.like)
+        network = inference.Network(None, unet.data, value_map, 0, 1, 1)
+        assert inference.scale_factors(None, network) == (32 / 128, 32 / 128)  # a crop of 128 px of a scan became 32
+        assert value_map.nm_per_pixel == ((8.0, 8.0) if nm else None)
+        assert inference.scale_factors((4.0, 4.0), network) == ((0.5, 0.5) if nm else (0.25, 0.25))
+
+
 def test_a_whole_scan_keeps_its_particles_in_place(tmp_path):
     chain = build.begun(stm_database.get_config("tiny"), tmp_path)
     scan = real.unseen_scans(chain.prepared)[0]
