@@ -49,11 +49,11 @@ def run(config, workdir, stop: Stop) -> None:
             record = stages.read(workdir, stage.name)
             if stage.trains and not (record and record["state"] == "finished"):
                 trainings.refuse_unfit(stage.name, chain.config.stages[stage.name])
-        made = stages.run(plan, workdir, stop, config.resume == "rebuild", lambda: _describe(chain))
+        report = workdir / "report.html"
+        made = stages.run(plan, workdir, stop, config.resume == "rebuild", lambda: _describe(chain), report)
         if made is None:
             print(f"{workdir}: interrupted; the same command goes on.")
             return
-        report = workdir / "report.html"
         if made or not report.exists():
             _stored(report, page.page(workdir).encode())
     _tell(workdir, [stage.name for stage in plan])
@@ -83,6 +83,7 @@ def begun(config, workdir: pathlib.Path) -> Chain:
     config = config.copy_and_resolve_references().unlock()
     choices.fit_sizes(config)
     prepared, masks = _prepared(config)
+    real.check(prepared)
     scans = {"crop": max(prepared.crop), "label_field": _label_field(config.labels, masks)}
     config.stages.dcgan.data.update(scans)
     for name in SCAN_READERS[1:]:

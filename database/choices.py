@@ -21,6 +21,9 @@ def check(config) -> None:
         if config.stages[stage][name] < least:
             raise ConfigError(f"config.stages.{stage}.{name}={config.stages[stage][name]}: {least} or more.")
     scoring.check(config.stages.scores)
+    which = config.stages.downstream.checkpoint
+    if which not in ("last", "best") and not which.isdecimal():
+        raise ConfigError(f"config.stages.downstream.checkpoint={which!r}: choose last, best or a step.")
     if jax.process_count() > 1:
         raise ConfigError("--distributed: a chain is run by one process, on all devices it sees; leave it out.")
     if config.data.channels != 1:

@@ -166,6 +166,8 @@ def _unets(chain: Chain) -> tuple[str, ...]:
 
 
 def _copies(chain: Chain) -> tuple[str, ...]:
+    if not results.searched(chain):
+        return "", results.refused(chain)
     lead = "Every image was searched for in the training scans. Those found there are refused; these are the most alike of those kept."
     return lead, figures.nearest(chain), results.refused(chain)
 

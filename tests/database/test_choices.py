@@ -48,6 +48,8 @@ def test_all_stages_follow_two_sizes(preset, sizes, heights, filters, low):
     [
         ({"stages.dcgan.data.height": 64, "stages.dcgan.data.width": 64}, r"stages.dcgan.data.height=64: set config.dcgan_size"),
         ({"stages.superres.data.width": 64}, r"stages.superres.data.width=64: as config.stages.superres.data.height"),
+        ({"stages.downstream.checkpoint": "lst"}, r"downstream.checkpoint='lst': choose last, best or a step"),
+        ({"stages.scores.weights": "nowhere.pth"}, r"stages.scores.weights=nowhere.pth: no such file"),
         ({"dcgan_size": 512}, r"config.dcgan_size=512: 1 to config.size=256"),
     ],
 )
