@@ -219,7 +219,7 @@ def _database(chain: Chain, names: list[str]) -> Stage:
     def make(stop: Stop) -> None:
         generator, size = chain.workdir / "dcgan", (chain.config.size, chain.config.size)
         gates.refuse_upstream([generator, *([upscaler] if upscaler else [])], real.unseen_scans(chain.prepared))
-        gate = gates.calibrate(chain.prepared) if section.refuse_copies else None
+        gate = gates.calibrate(chain.prepared, folder) if section.refuse_copies else None
         labels = "auto" if chain.config.stages.dcgan.data.label_field != "none" else "prelabelled"
         facts = recipe.describe(
             folder, generator, upscaler, num_images=section.num_images, seed=chain.config.seed, size=size, labels=labels, gate=gate

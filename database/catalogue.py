@@ -104,6 +104,9 @@ def _retract(flags) -> int:
         print(f"rows whose nearest real neighbour it is: {len(found.nearest)}: {retracting.rows_text(found.nearest)}")
     for line in found.stages:
         print(f"run {line}")
+    for folder in dict.fromkeys(path.parent for path in found.crops):
+        names = [path.name for path in found.crops if path.parent == folder]
+        print(f"shows it: {len(names)} file{'s' if names[1:] else ''} in {folder}, {names[0]}{' to ' + names[-1] if names[1:] else ''}")
     for path in found.results:
         print(f"result {path}")
     return 0

@@ -10,7 +10,7 @@ import pytest
 
 import main
 from configs import stm_database
-from database import build, downstream, making, real, stages
+from database import build, downstream, making, real, stages, trainings
 from microscopy import formats, simulator
 from microscopy.normalisation import ValueMap
 from segmentation import exported, inference
@@ -194,6 +194,11 @@ def test_a_whole_scan_keeps_its_particles_in_place(tmp_path):
             centres = [np.mean(np.nonzero(one == number), axis=1) for one in (scan.mask, mask)]
             assert np.allclose((centres[0] + 0.5) * ratio - 0.5, centres[1], atol=0.6)
     assert image[..., 0][mask > 0].mean() > image[..., 0][mask == 0].mean() + 0.2
+
+
+def test_the_upscaler_goes_on_from_weights_that_no_judging_scan_chose(tmp_path):
+    placed = trainings.placed(stm_database.get_config("tiny").stages.superres, tmp_path)
+    assert placed.init_from == f"{tmp_path / 'superres_before'}@last"
 
 
 def test_the_exported_map_is_the_two_maps_in_turn():
