@@ -33,6 +33,7 @@ def get_config(preset: str = "") -> ml_collections.ConfigDict:
     if preset not in PRESETS:
         raise ValueError(f"preset {preset!r}: choose cpu or tiny, or write no preset for the real thing")
     c = ml_collections.ConfigDict({"name": "configs/stm_database.py", "task": "database.build", "seed": 0})
+    c.command = ""  # the words of the command line that say which config this is; filled in by main.py, for the report
     c.resume = ""  # rebuild: make stale stages anew
     c.labels = "auto"  # distance or mask: a label field learned with the image; none: found by a threshold; auto: distance with masks
     c.upscaler = "superres"  # or bilinear

@@ -21,6 +21,8 @@ from training.errors import ConfigError, RunError
 from training.lock import workdir_lock
 from training.signals import Stop
 
+ONLY_MASKED = "Those with masks alone, a file with one stem a line: --config.data.select=FILE; then they are learned from and judged by."
+"""What to do where only some scans have masks."""
 NUM_DIVERSE = 500
 """Crops of training scans that the database's variety is compared with."""
 
@@ -108,9 +110,11 @@ def _prepared(config) -> tuple[Prepared, bool]:
         if not str(error).startswith("config.data.use_masks"):
             raise
         missing = str(error).splitlines()[0].partition(": ")[2].partition(",")[0]
+    some = ONLY_MASKED if missing.split()[0] != missing.split()[2] else ""
     if config.labels in ("distance", "mask"):
-        raise ConfigError(f"config.labels={config.labels!r}: {missing}; name the masks' folder by --config.data.masks=DIR, or say auto.")
-    print(f"{missing[0].upper()}{missing[1:]}: images are labelled by a threshold, and nothing can be judged on real scans.")
+        remedy = "name the masks' folder by --config.data.masks=DIR, or say auto."
+        raise ConfigError(f"config.labels={config.labels!r}: {missing}; {remedy}\n{some}".rstrip())
+    print(f"{missing}: images are labelled by a threshold, and nothing can be judged on real scans.\n{some}".rstrip())
     with first.unlocked():
         first.data.use_masks = False
     return input_pipeline.prepare(first), False

@@ -114,7 +114,11 @@ def _retract(flags) -> int:
 
 def _export(flags) -> int:
     database = index.read(flags.dir)
-    print(f"{exports.export(database, flags.format, flags.output)}: {len(database.rows)} images as {flags.format}.")
+    written, num = exports.export(database, flags.format, flags.output), len(exports.exported(database).rows)
+    print(f"{written}: {num} images as {flags.format}.")
+    if num < len(database.rows):
+        lost = len(database.rows) - num
+        print(f"{lost} of {len(database.rows)} images have no label and were left out: label them first, or take them from {flags.dir}.")
     return 0
 
 

@@ -150,6 +150,22 @@ def test_scans_without_masks_and_bilinear_leave_out_what_has_no_use(tmp_path):
         build.begun(config.lock(), tmp_path)
 
 
+def test_where_some_scans_have_masks_these_alone_are_offered(tmp_path, capsys):
+    (tmp_path / "masks").mkdir()
+    for i in range(5):
+        np.save(tmp_path / f"scan{i}.npy", np.random.default_rng(i).integers(0, 255, (190, 190)).astype(np.uint8))
+        if i < 2:
+            np.save(tmp_path / "masks" / f"scan{i}.npy", np.pad(np.ones((50, 50), np.uint16), 70))
+    config = stm_database.get_config("tiny").unlock()
+    config.data.source = f"folder:{tmp_path}"
+    assert build._prepared(config)[1] is False
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("3 of 5 scans have no mask: images are labelled by a threshold") and "--config.data.select=FILE" in lines[1]
+    config.labels = "distance"
+    with pytest.raises(build.ConfigError, match="3 of 5 scans have no mask.*\n.*--config.data.select=FILE"):
+        build._prepared(config)
+
+
 def test_without_masks_the_picture_alone_shows_the_unet(workdir):
     prepared = build.begun(stm_database.get_config("tiny"), workdir).prepared
     splits = {name: [dataclasses.replace(scan, mask=None) for scan in scans] for name, scans in prepared.splits.items()}

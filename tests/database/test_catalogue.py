@@ -212,6 +212,19 @@ def test_folders_and_tfds_are_read_back_as_scans_with_masks(chain, tmp_path, cap
         assert all((scan.mask == masks[scan.sha256]).all() for scan in of_tfds) and max(mask.max() for mask in masks.values()) > 0
 
 
+def test_of_a_database_labelled_in_part_the_labelled_rows_are_exported(copy, tmp_path, capsys):
+    database = index.read(copy / "database")
+    rows = [{**row, "label": "", "label_sha256": "", "label_origin": ""} if place > 9 else row for place, row in enumerate(database.rows)]
+    index.write(copy / "database", database.facts, rows)
+    for form in ("coco", "labelme", "folder", "tfds"):
+        code, out, _ = run(capsys, "export", copy / "database", f"--format={form}", f"--output={tmp_path / form}")
+        assert code == 0 and f"10 images as {form}" in out and f"{NUM - 10} of {NUM} images have no label and were left out" in out
+    assert len(list((tmp_path / "folder").glob("*/masks/*"))) == len(list((tmp_path / "folder").glob("*/images/*"))) == 10
+    assert len(list((tmp_path / "coco" / "images").iterdir())) == 10 and len(list((tmp_path / "labelme").glob("*.json"))) == 10
+    num = sum(row["split"] == "train" for row in rows[:10])
+    assert len(read_tfds("scanforge_database", split="train", data_dir=tmp_path / "tfds", max_pixels=LIMIT)[0]) == num > 0
+
+
 def test_labels_by_hand_are_taken_in_and_kept(copy, tmp_path, capsys):
     drawn = np.zeros((64, 64), np.int32)
     drawn[10:20, 10:20] = 1
