@@ -8,6 +8,7 @@ python main.py --mode=evaluate --workdir=runs/first                             
 python main.py --mode=export --workdir=runs/first --output=first.safetensors                    one file that predict accepts by --weights
 """
 
+import functools
 import os
 import signal
 import sys
@@ -35,7 +36,7 @@ MODES = tuple(USED)
 
 def run(argv: list[str]) -> int:
     """Returns the exit code: 0 done, 1 data or numbers, 2 flags or config, 130 Ctrl-C, 143 SIGTERM."""
-    return command.run(argv, define(argv), dispatch, __doc__)
+    return command.run(argv, define(argv), functools.partial(dispatch, words=command.config_words(argv)), __doc__)
 
 
 def define(argv: list[str]) -> flags.FlagValues:
@@ -79,8 +80,11 @@ def define(argv: list[str]) -> flags.FlagValues:
     return values
 
 
-def dispatch(values: flags.FlagValues, stop) -> None:
-    """Runs the mode the flags ask for; what it needs is imported then, so that a wrong flag is told at once."""
+def dispatch(values: flags.FlagValues, stop, words: str = "") -> None:
+    """Runs the mode the flags ask for; what it needs is imported then, so that a wrong flag is told at once.
+
+    `words`, --config and what was set in it, are kept in a config that has the field `command`.
+    """
     _refuse_unused(values)
     if values.mode in ("train", "inspect") and values.config is None:
         raise ConfigError(f"--config=configs/NAME.py is missing: the experiment to {values.mode}; see configs/.")
@@ -104,6 +108,8 @@ def dispatch(values: flags.FlagValues, stop) -> None:
         if values.distributed:
             devices.join()
         method = loop.method(values.config)
+        if "command" in values.config:
+            values.config.command = words
         (method.run if hasattr(method, "run") else loop.train)(values.config, values.workdir, stop)
         return
     if values.config is not None:

@@ -8,7 +8,7 @@ adversarially (or --config.upscaler=bilinear), a database of 256 px images with 
 U-Net trained on the database beside one trained on real crops, both judged on those unseen scans, and WORKDIR/report.html. What stands
 where, and what happens on a change: docs/database_chain.md. The same command again goes on; a setting that was changed lists what it makes
 stale, and `--config.resume=rebuild` makes just that anew. Scans are named once, by --config.data.FIELD=VALUE; any other setting of a stage
-by --config.stages.NAME.FIELD=VALUE.
+by --config.stages.NAME.FIELD=VALUE. Two sizes are named once, too: --config.dcgan_size=64, --config.size=128.
 
 Published (Computer Optics 47(2), 2023, CO-1144): DCGAN96 with n = 128, SRGAN x4 (first kernel 9x9, 64 maps) to 256 px, 100 generated images
 scored against 100 originals, a U-Net on 256 px images. Ours: everything of dcgan.py, srgan.py and unet.py that is said there to be ours;
@@ -33,16 +33,18 @@ def get_config(preset: str = "") -> ml_collections.ConfigDict:
     if preset not in PRESETS:
         raise ValueError(f"preset {preset!r}: choose cpu or tiny, or write no preset for the real thing")
     c = ml_collections.ConfigDict({"name": "configs/stm_database.py", "task": "database.build", "seed": 0})
+    c.command = ""  # the words of the command line that say which config this is; filled in by main.py, for the report
     c.resume = ""  # rebuild: make stale stages anew
-    c.labels = "auto"  # of generated images: distance or mask, a label field learned with the image; none; auto: distance with masks
+    c.labels = "auto"  # distance or mask: a label field learned with the image; none: found by a threshold; auto: distance with masks
     c.upscaler = "superres"  # or bilinear
-    c.size = 64 if preset == "tiny" else 256  # px to a side of a database image
+    c.size = 64 if preset == "tiny" else 256  # px to a side of a database image; all stages follow
+    c.dcgan_size = {"": 96, "cpu": 48, "tiny": 16}[preset]  # px to a side of what the DCGAN draws; all stages follow
     c.data = {name: value for name, value in dcgan.data(c.size).items() if name in SCANS}
-    size = {"": 96, "cpu": 48, "tiny": 16}[preset]
     c.stages = ml_collections.ConfigDict()
-    c.stages.dcgan = dcgan.config("stm_database", size, 128, preset).copy_and_resolve_references().unlock()
+    filters = 0  # 256 up to 64 px, 128 above, as dcgan32.py ... dcgan128.py have it; presets have their own
+    c.stages.dcgan = dcgan.config("stm_database", c.dcgan_size, filters, preset).copy_and_resolve_references().unlock()
     for phase, name in (("pixels", "superres_before"), ("adversarial", "superres")):
-        c.stages[name] = upscaler(phase, size, c.size, preset)
+        c.stages[name] = upscaler(phase, c.size, preset)
     c.stages.superres.init_from = "stage:superres_before"
     for name in ("dcgan", "superres_before", "superres"):
         for field in SCANS:
@@ -60,15 +62,25 @@ def get_config(preset: str = "") -> ml_collections.ConfigDict:
         if "train" in c.stages[name]:
             c.stages[name].name, c.stages[name].seed = c.name, c.get_ref("seed")
     PRESETS[preset](c)
+    refer(c, 1 if preset == "" else 2)
     return c.lock()
 
 
-def upscaler(phase: str, low: int, high: int, preset: str) -> ml_collections.ConfigDict:
-    """Returns the config of one phase of the upscaler, from `low` px to `high`, of whole crops."""
-    c = srgan.config("stm_database", high)
-    c.model.update({"first_kernel": 9, "low_sizes": (low,), "reduction": "area"})
+def refer(c, part: int) -> None:
+    """Makes the sizes of stages follow `c.size` and `c.dcgan_size`: upscaler and U-Nets train at the `part`-th of a database image."""
+    for side in ("height", "width"):
+        c.stages.dcgan.data[side] = c.get_oneway_ref("dcgan_size")
+        for name in ("superres_before", "superres", "unet_database", "unet_real"):
+            c.stages[name].data[side] = c.get_oneway_ref("size") // part
+    for name in ("unet_database", "unet_real"):
+        c.stages[name].data.crop = c.get_oneway_ref("size")
+
+
+def upscaler(phase: str, size: int, preset: str) -> ml_collections.ConfigDict:
+    """Returns the config of one phase of the upscaler to `size` px, from as many of a crop as the DCGAN's images have of theirs."""
+    c = srgan.config("stm_database", size)
+    c.model.update({"first_kernel": 9, "low_sizes": (), "reduction": "area"})  # empty: of the DCGAN's size
     srgan.PRESETS[preset](c)
-    c.data.update({"height": high, "width": high})
     c.train.phase = phase
     return c
 
@@ -78,7 +90,6 @@ def segmentation(size: int, preset: str) -> ml_collections.ConfigDict:
     c = unet.config("stm_database", size)
     unet.PRESETS[preset](c)
     c.data.update({"boundary_weight": 5.0, "boundary_sigma": 3.0, "rotation": "quarter", "levelling": "none", "test": 0.0})
-    c.data.update({"height": size, "width": size, "crop": size})
     return c
 
 
@@ -92,15 +103,13 @@ def cpu(c) -> None:
     c.stages.dcgan.train.update({"num_steps": 2_000, "eval_every": 1_000, "save_every": 500, "preview_every": 500})
     for name in ("superres_before", "superres"):
         stage = c.stages[name]
-        stage.data.update({"height": 128, "width": 128})
-        stage.model.update({"low_sizes": (24,), "num_blocks": 2, "num_maps": 16, "discriminator_maps": 8})
+        stage.model.update({"num_blocks": 2, "num_maps": 16, "discriminator_maps": 8})
         stage.train.update({"batch_size": 4, "num_steps": 400, "eval_every": 200, "save_every": 100, "preview_every": 200})
         stage.eval.update({"num_images": 16})
     c.stages.real.update({"num_crops": 256, "num_scored": 100})
     c.stages.database.num_images = 256
     for name in ("unet_database", "unet_real"):
         stage = c.stages[name]
-        stage.data.update({"height": 128, "width": 128})
         stage.model.base_width = 8
         stage.train.update({"batch_size": 8, "num_steps": 400, "eval_every": 200, "save_every": 100, "preview_every": 200})
         stage.eval.num_scans = 16
@@ -110,14 +119,10 @@ def tiny(c) -> None:
     """Seconds, for tests."""
     c.data.num_simulated = 6
     c.data.crop = 128
-    for name in ("superres_before", "superres"):
-        c.stages[name].data.update({"height": 32, "width": 32})
-        c.stages[name].model.low_sizes = (8,)
     c.stages.real.update({"num_crops": 12, "num_scored": 8})
     c.stages.database.update({"num_images": 12, "refuse_copies": False})
     c.stages.scores.update({"num_images": 8, "weights": "none"})
     for name in ("unet_database", "unet_real"):
-        c.stages[name].data.update({"height": 32, "width": 32})
         c.stages[name].model.depth = 1
 
 

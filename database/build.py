@@ -6,11 +6,11 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 import input_pipeline
-from database import downstream, gates, making, page, real, recipe, scoring, stages, trainings
+from database import choices, downstream, gates, making, page, real, recipe, scoring, stages, trainings
+from database.choices import SCAN_READERS
 from database.stages import Stage
 from microscopy.atomic import write_bytes, write_json
 from microscopy.preparation import Prepared
@@ -21,9 +21,8 @@ from training.errors import ConfigError, RunError
 from training.lock import workdir_lock
 from training.signals import Stop
 
-SCAN_READERS = ("dcgan", "superres_before", "superres")
-"""Stages that are trained on the scans themselves: all split and cut them alike."""
-CHOICES = {"resume": ("", "rebuild"), "labels": ("auto", "distance", "mask", "none"), "upscaler": ("superres", "bilinear")}
+ONLY_MASKED = "Those with masks alone, a file with one stem a line: --config.data.select=FILE; then they are learned from and judged by."
+"""What to do where only some scans have masks."""
 NUM_DIVERSE = 500
 """Crops of training scans that the database's variety is compared with."""
 
@@ -52,11 +51,11 @@ def run(config, workdir, stop: Stop) -> None:
             record = stages.read(workdir, stage.name)
             if stage.trains and not (record and record["state"] == "finished"):
                 trainings.refuse_unfit(stage.name, chain.config.stages[stage.name])
-        made = stages.run(plan, workdir, stop, config.resume == "rebuild", lambda: _describe(chain))
+        report = workdir / "report.html"
+        made = stages.run(plan, workdir, stop, config.resume == "rebuild", lambda: _describe(chain), report)
         if made is None:
             print(f"{workdir}: interrupted; the same command goes on.")
             return
-        report = workdir / "report.html"
         if made or not report.exists():
             _stored(report, page.page(workdir).encode())
     _tell(workdir, [stage.name for stage in plan])
@@ -82,9 +81,11 @@ def _tell(workdir: pathlib.Path, names: list[str]) -> None:
 
 def begun(config, workdir: pathlib.Path) -> Chain:
     """Returns the Chain of a config, after its scans are read: whether they have masks, and the crop that all stages cut."""
-    _check(config)
+    choices.check(config)
     config = config.copy_and_resolve_references().unlock()
+    choices.fit_sizes(config)
     prepared, masks = _prepared(config)
+    real.check(prepared)
     scans = {"crop": max(prepared.crop), "label_field": _label_field(config.labels, masks)}
     config.stages.dcgan.data.update(scans)
     for name in SCAN_READERS[1:]:
@@ -98,20 +99,6 @@ def begun(config, workdir: pathlib.Path) -> Chain:
     return Chain(config.lock(), workdir, prepared, like)
 
 
-def _check(config) -> None:
-    for name, known in CHOICES.items():
-        if config[name] not in known:
-            raise ConfigError(f"config.{name}={config[name]!r}: choose {' or '.join(word or 'nothing' for word in known)}.")
-    for stage, name, least in (("real", "num_crops", 4), ("real", "num_scored", 6), ("database", "num_images", 4)):
-        if config.stages[stage][name] < least:
-            raise ConfigError(f"config.stages.{stage}.{name}={config.stages[stage][name]}: {least} or more.")
-    scoring.check(config.stages.scores)
-    if jax.process_count() > 1:
-        raise ConfigError("--distributed: a chain is run by one process, on all devices it sees; leave it out.")
-    if config.data.channels != 1:
-        raise ConfigError(f"config.data.channels={config.data.channels}: a database is of images of one channel; set it to 1.")
-
-
 def _prepared(config) -> tuple[Prepared, bool]:
     """(the scans, whether all have masks)."""
     first = config.stages.dcgan.copy_and_resolve_references()
@@ -123,9 +110,11 @@ def _prepared(config) -> tuple[Prepared, bool]:
         if not str(error).startswith("config.data.use_masks"):
             raise
         missing = str(error).splitlines()[0].partition(": ")[2].partition(",")[0]
+    some = ONLY_MASKED if missing.split()[0] != missing.split()[2] else ""
     if config.labels in ("distance", "mask"):
-        raise ConfigError(f"config.labels={config.labels!r}: {missing}; name the masks' folder by --config.data.masks=DIR, or say auto.")
-    print(f"{missing[0].upper()}{missing[1:]}: images are labelled by a threshold, and nothing can be judged on real scans.")
+        remedy = "name the masks' folder by --config.data.masks=DIR, or say auto."
+        raise ConfigError(f"config.labels={config.labels!r}: {missing}; {remedy}\n{some}".rstrip())
+    print(f"{missing}: images are labelled by a threshold, and nothing can be judged on real scans.\n{some}".rstrip())
     with first.unlocked():
         first.data.use_masks = False
     return input_pipeline.prepare(first), False
@@ -234,7 +223,7 @@ def _database(chain: Chain, names: list[str]) -> Stage:
     def make(stop: Stop) -> None:
         generator, size = chain.workdir / "dcgan", (chain.config.size, chain.config.size)
         gates.refuse_upstream([generator, *([upscaler] if upscaler else [])], real.unseen_scans(chain.prepared))
-        gate = gates.calibrate(chain.prepared) if section.refuse_copies else None
+        gate = gates.calibrate(chain.prepared, folder) if section.refuse_copies else None
         labels = "auto" if chain.config.stages.dcgan.data.label_field != "none" else "prelabelled"
         facts = recipe.describe(
             folder, generator, upscaler, num_images=section.num_images, seed=chain.config.seed, size=size, labels=labels, gate=gate

@@ -104,6 +104,9 @@ def _retract(flags) -> int:
         print(f"rows whose nearest real neighbour it is: {len(found.nearest)}: {retracting.rows_text(found.nearest)}")
     for line in found.stages:
         print(f"run {line}")
+    for folder in dict.fromkeys(path.parent for path in found.crops):
+        names = [path.name for path in found.crops if path.parent == folder]
+        print(f"shows it: {len(names)} file{'s' if names[1:] else ''} in {folder}, {names[0]}{' to ' + names[-1] if names[1:] else ''}")
     for path in found.results:
         print(f"result {path}")
     return 0
@@ -111,7 +114,11 @@ def _retract(flags) -> int:
 
 def _export(flags) -> int:
     database = index.read(flags.dir)
-    print(f"{exports.export(database, flags.format, flags.output)}: {len(database.rows)} images as {flags.format}.")
+    written, num = exports.export(database, flags.format, flags.output), len(exports.exported(database).rows)
+    print(f"{written}: {num} images as {flags.format}.")
+    if num < len(database.rows):
+        lost = len(database.rows) - num
+        print(f"{lost} of {len(database.rows)} images have no label and were left out: label them first, or take them from {flags.dir}.")
     return 0
 
 

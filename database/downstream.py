@@ -27,7 +27,7 @@ NO_MASKS = "The scans have no masks, so nothing can be judged; the picture shows
 
 
 def write(workdir: pathlib.Path, names: tuple[str, ...], prepared: Prepared, checkpoint: str) -> None:
-    """Writes downstream.json and a picture of each of the U-Nets `names` at work on whole scans; the first one is exported, too.
+    """Writes downstream.json and a picture of each of the U-Nets `names` at work on whole scans.
 
     Raises RunError, naming the scan, where one of these scans is behind a U-Net: behind the images it was trained on included.
     """
@@ -101,12 +101,24 @@ def export(workdir: pathlib.Path, data, prepared: Prepared, like: Target, checkp
     """
     folder, path = workdir / "unet_database", workdir / "unet_database.safetensors"
     config, own = workdirs.read_config(folder).unlock(), workdirs.read_value_map(folder)
-    names = ("levelling", "margins", "channel", "channels")
+    value_map = for_scans(config, own, data, prepared, like)
+    exported.write(config.lock(), folder, prediction.Request(str(folder), str(path), checkpoint), value_map)
+
+
+def for_scans(config, own: ValueMap, data, prepared: Prepared, like: Target) -> ValueMap:
+    """Returns the map of the exported U-Net after the data section of its `config` says how scans that `data` describes come to it.
+
+    `own` is the map of its training images. Heights state their nm per pixel there, too; images do not, so what a crop is and, where
+    scans have a scale, the nm per pixel are those of the scans.
+    """
+    names = ("levelling", "margins", "channel", "channels", "nm_per_pixel")
     config.data.update({name: data[name] for name in names})
-    if like.value_map.nm_per_pixel is None:
-        config.data.crop = max(prepared.crop)
-    request = prediction.Request(str(folder), str(path), checkpoint)
-    exported.write(config.lock(), folder, request, own if like.value_map.unit == "nm" else through(own, prepared.value_map))
+    if like.value_map.unit == "nm":
+        return own
+    section, nm = config.data, like.value_map.nm_per_pixel
+    part = section.crop / max(section.height, section.width)
+    section.crop = round(max(prepared.crop) * section.crop / like.size)
+    return dataclasses.replace(through(own, prepared.value_map), nm_per_pixel=nm and tuple(side * part for side in nm))
 
 
 def through(second: ValueMap, first: ValueMap) -> ValueMap:

@@ -3,6 +3,7 @@
 Every file is checked against its SHA-256 on the way, and the output appears under its name whole or not at all.
 """
 
+import dataclasses
 import io
 import os
 import pathlib
@@ -22,8 +23,14 @@ LABEL = "particle"
 TFDS_NAME = "scanforge_database"
 
 
+def exported(database: Database) -> Database:
+    """Returns what of a database is exported: all rows where all have labels or none has, else those that have one."""
+    labelled = [row for row in database.rows if row["label"]]
+    return dataclasses.replace(database, rows=labelled) if labelled else database
+
+
 def export(database: Database, form: str, output) -> pathlib.Path:
-    """Returns the folder `output` after the database stands there as `form`, one of `FORMS`.
+    """Returns the folder `output` after what `exported` gives of the database stands there as `form`, one of `FORMS`.
 
     coco: images/ and annotations.json. labelme: each image beside its JSON. folder: train/ and held_out/, each with images/, masks/ and,
     where units are known, heights/, as `folder:PATH` reads them. tfds: the set `scanforge_database` in array_record, splits train and
@@ -43,7 +50,7 @@ def export(database: Database, form: str, output) -> pathlib.Path:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
-        FORMS[form](database, temporary)
+        FORMS[form](exported(database), temporary)
         if output.exists():
             output.rmdir()
         os.replace(temporary, output)

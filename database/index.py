@@ -1,7 +1,8 @@
 """The index of a database folder: index.parquet and index.csv, a row an image, and database.json, the facts common to all rows.
 
-The three are written last, database.json behind the others with their SHA-256, so that an index that can be read is whole. Whatever
-is read is checked before it is believed: a row can name no file but its own.
+The three are written last, database.json with the SHA-256 of the others, so that an index that can be read is whole. New tables stand under
+other names until database.json is theirs, so that the old index or the new one can be read, whenever writing was interrupted. Whatever is
+read is checked before it is believed: a row can name no file but its own.
 """
 
 import csv
@@ -70,6 +71,8 @@ _FACTS = {
     "environment": dict,
 }
 AGAIN = "What stands is whole: free space or mend the permissions, and the same command goes on."
+PENDING = ".next"
+"""Behind the name of a table that is written, and database.json not yet, or not yet put in the old one's place."""
 _REMEDY = "Restore it from a backup, or delete the folder and make the database again."
 
 
@@ -106,13 +109,25 @@ def write(folder, facts: Mapping, rows: Sequence[Mapping]) -> dict:
         raise ValueError(wrong)
     contents = {TABLE: encode_table(rows), TEXT: encode_text(rows)}
     facts = {**facts, "state": "finished", "index": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}}
-    contents[FACTS] = (json.dumps(facts, indent=2) + "\n").encode()
-    for name, content in contents.items():
+    pending = {f"{name}{PENDING}": content for name, content in contents.items()}
+    for name, content in {**pending, FACTS: (json.dumps(facts, indent=2) + "\n").encode()}.items():
         try:
             atomic.write_bytes(folder / name, content)
         except OSError as error:
             raise RunError(f"{folder / name} cannot be written: {error.strerror or error}.\n{AGAIN}") from error
+    _settle(folder, facts["index"])
     return facts
+
+
+def _settle(folder: pathlib.Path, sums: Mapping) -> None:
+    """Puts tables that were written, and are those of database.json, in their places."""
+    for name in (TABLE, TEXT):
+        pending = folder / f"{name}{PENDING}"
+        try:
+            if pending.is_file() and hashlib.sha256(pending.read_bytes()).hexdigest() == sums.get(name):
+                os.replace(pending, folder / name)
+        except OSError as error:
+            raise RunError(f"{folder / name} cannot be written: {error.strerror or error}.\n{AGAIN}") from error
 
 
 def read(folder) -> Database:
@@ -126,6 +141,7 @@ def read(folder) -> Database:
     sums = facts.get("index")
     if not isinstance(sums, dict):
         raise RunError(f"{folder / FACTS}: it states no SHA-256 of the index.\n{_REMEDY}")
+    _settle(folder, sums)
     contents = {name: _content(folder / name, sums.get(name)) for name in (TABLE, TEXT)}
     rows = _rows(contents[TABLE], folder / TABLE)
     if len(rows) != facts["num_images"]:

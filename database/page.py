@@ -166,6 +166,8 @@ def _unets(chain: Chain) -> tuple[str, ...]:
 
 
 def _copies(chain: Chain) -> tuple[str, ...]:
+    if not results.searched(chain):
+        return "", results.refused(chain)
     lead = "Every image was searched for in the training scans. Those found there are refused; these are the most alike of those kept."
     return lead, figures.nearest(chain), results.refused(chain)
 
@@ -180,6 +182,9 @@ def _lineage(chain: Chain) -> tuple[str, ...]:
         seconds = found.get("seconds")
         row = {"stage": name, "what": evidence.STAGES.get(name, ""), "state": str(found.get("state", "")), "steps": status.get("step")}
         row["weights, SHA-256"] = _weights(chain.workdir / name) if name in evidence.TRAINED else ""
+        used = chain.facts.get({"dcgan": "generator", "superres": "upscaler"}.get(name, ""))
+        if isinstance(used, dict) and used.get("weights_sha256"):  # those the images were made with
+            row |= {"steps": used.get("step"), "weights, SHA-256": str(used["weights_sha256"])}
         rows.append(row | {"minutes": seconds / 60 if isinstance(seconds, int | float) else None})
     scans = evidence.stage(chain.workdir, "dcgan")["lineage"].get("scans") or []
     counted: dict[str, int] = {}
@@ -215,8 +220,9 @@ def _again(chain: Chain) -> tuple[str, ...]:
     main, unet = "python main.py", f"--workdir={work}/unet_database"
     if (chain.workdir / "unet_database.safetensors").exists():
         unet = f"--weights={work}/unet_database.safetensors"
+    words = _command(chain) or f"--config=configs/stm_database.py {source}"
     commands = {
-        "The same command again goes on after an interruption": f"{main} --config=configs/stm_database.py {source} --workdir={work}",
+        "The same command again goes on after an interruption": f"{main} {words} --workdir={work}",
         "Make rows again from seed and weights, and find changed files": f"python -m database.catalogue verify {work}/database",
         "What depends on a scan, should it have to go": f"python -m database.catalogue retract SCAN {work}/database",
         "More images of the same generator": f"{main} --mode=generate --workdir={work}/dcgan --num_images=1000 --seed=1 --output=MORE",
@@ -225,8 +231,16 @@ def _again(chain: Chain) -> tuple[str, ...]:
     parts = [
         f'<p>{markup.escaped(words)}:</p><pre tabindex="0"><code>{markup.escaped(line)}</code></pre>' for words, line in commands.items()
     ]
-    lead = "From the root of the source. Give the preset and the options of the first run too; config.json of each stage holds every value."
-    return lead, *parts, markup.facts(_environment(chain))
+    lead = (
+        "From the root of the source." if _command(chain) else "From the root of the source, with the preset and options of the first run."
+    )
+    return f"{lead} config.json of each stage holds every value.", *parts, markup.facts(_environment(chain))
+
+
+def _command(chain: Chain) -> str:
+    """The words that the chain was made by, "" where it was not begun by a command."""
+    path = chain.workdir / "config.json"
+    return str(read_object(path).get("command") or "") if path.exists() else ""
 
 
 def _environment(chain: Chain) -> dict[str, str]:

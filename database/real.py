@@ -51,8 +51,7 @@ def write(folder: pathlib.Path, prepared: Prepared, data, like: Target, section,
     """
     numbered = {scan.id: number for number, scan in enumerate(sorted(_all(prepared), key=lambda scan: scan.id))}
     unseen = unseen_scans(prepared)
-    if not unseen:
-        raise DataError("no scan is held out, so nothing generated can be judged: three scans or groups at least are needed.")
+    check(prepared)
     for stream, (name, scans, num) in enumerate(
         ((TRAIN, prepared.splits["train"], section.num_crops), (SCORED, unseen, section.num_scored))
     ):
@@ -66,6 +65,15 @@ def write(folder: pathlib.Path, prepared: Prepared, data, like: Target, section,
         facts = {"scans": dict(sorted(rows.items())), "crop": list(prepared.crop), "size": like.size, "nm_per_pixel": nm}
         facts |= {"num_crops": section.num_crops, "num_scored": section.num_scored, "seed": seed, "masks": like.masks}
         _stored(folder / RECORD, lambda path: write_json(path, facts))
+
+
+def check(prepared: Prepared) -> None:
+    """Raises DataError where no scan is left to judge by."""
+    if not unseen_scans(prepared):
+        raise DataError(
+            "no scan is held out, so nothing generated can be judged: three scans or groups at least are needed, "
+            "and config.data.held_out or test above 0."
+        )
 
 
 def unseen_scans(prepared: Prepared) -> list[Scan]:

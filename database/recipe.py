@@ -14,7 +14,7 @@ import resize
 from database import index
 from database.making import CHUNK, SPECK, Recipe
 from gan import dcgan
-from microscopy import thresholds
+from microscopy import label_field, thresholds
 from microscopy.normalisation import ValueMap
 from segmentation import instances
 from superres import srgan
@@ -43,9 +43,10 @@ def describe(
 ) -> dict:
     """Returns the facts of a database of `num_images` images: all that decides its bytes, and the scans behind it.
 
-    `generator` is the workdir of a `gan.dcgan` run, `upscaler` of a `superres.srgan` run (None: bilinear), at `checkpoint` (last, best, a
-    step; the upscaler at its best, or last). `labels`: "auto" (the generator's label field where it draws one, else none), "prelabelled"
-    (`thresholds`, to be corrected by hand) or "none". `gate` as `gates.calibrate` gives it. ConfigError, RunError where they cannot be.
+    `generator` is the workdir of a `gan.dcgan` run at `checkpoint` (last, best, a step), `upscaler` of a `superres.srgan` run (None:
+    bilinear), at its last: its best was chosen by held-out scans, which judge. `labels`: "auto" (the generator's label field where it
+    draws one, else none), "prelabelled" (`thresholds`, to be corrected by hand) or "none". `gate` as `gates.calibrate` gives it.
+    ConfigError, RunError where they cannot be.
     """
     if not 1 <= num_images <= index.MAX_ROWS or not 0 <= seed < 2**32 or not 0 <= held_out < 1:
         raise ConfigError(f"{num_images} images of seed {seed}, {held_out} held out: 1 or more, 0 to 4294967295, 0 to below 1.")
@@ -67,7 +68,7 @@ def describe(
         "nm_per_pixel": nm,
         "value_map": json.loads(json.dumps(value_map.__dict__)),
         "generator": _stage(folder, generator, GENERATORS, checkpoint),
-        "upscaler": "bilinear" if upscaler is None else _stage(folder, upscaler, UPSCALERS, "best or last"),
+        "upscaler": "bilinear" if upscaler is None else _stage(folder, upscaler, UPSCALERS, "last"),
         "labels": {"origin": origin, "kind": drawn},
         "held_out": held_out,
         "gate": None if gate is None else dict(gate),
@@ -94,8 +95,7 @@ def _stage(folder, workdir, tasks: tuple[str, ...], checkpoint: str) -> dict:
     config = workdirs.read_config(workdir)
     if config.task not in tasks:
         raise ConfigError(f"{workdir}: is a run of {config.task}; one of {', '.join(tasks)} is needed.")
-    which = ("last" if checkpoints.best(workdir) is None else "best") if checkpoint == "best or last" else checkpoint
-    step = checkpoints.choose(workdir, which)
+    step = checkpoints.choose(workdir, checkpoint)
     return {
         "workdir": os.path.relpath(workdir, folder),
         "step": step,
@@ -158,8 +158,6 @@ def _found(folder, stage, tasks: tuple[str, ...], what: str) -> tuple[pathlib.Pa
 def _label(origin: str, kind: str, unit: str, min_area: int) -> Callable[[np.ndarray], np.ndarray] | None:
     """label(field or values) -> instances. Before correction by hand: footprints of heights, of grey levels Otsu's threshold, both cut."""
     if origin == "generated field":
-        from microscopy import label_field  # only generators that draw a field need it
-
         return functools.partial(label_field.instances, min_area=min_area, kind=kind)
     if origin == "prelabelled":
         if unit != "nm":

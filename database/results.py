@@ -39,6 +39,7 @@ QUANTITIES = {
 }
 JUDGED = ("dice", "ap50", "diameter_error")
 DOWNSTREAM = {"dice": "Dice", "iou": "IoU", "ap50": "AP50", "diameter_error": "diameter error", "v_rand": "V_rand", "v_info": "V_info"}
+NOT_SEARCHED = "The images were not searched for in the training scans (config.stages.database.refuse_copies)."
 TRAINED = {"database": "trained on the database", "real": "trained on real crops"}
 
 
@@ -78,8 +79,15 @@ def _chance(of: Mapping[str, Any]) -> str:
     return f" (p = {chance:.2g})" if math.isfinite(chance) else ""
 
 
+def searched(chain: Chain) -> bool:
+    """Returns whether images were searched for in the training scans, or nothing says that they were not."""
+    return not ("gate" in chain.facts and chain.facts["gate"] is None)
+
+
 def _copied(chain: Chain) -> list[tuple[str, str]]:
     refused, gate = chain.facts.get("refused"), _objects(chain.facts).get("gate", {})
+    if not searched(chain):
+        return [("warn", f"{NOT_SEARCHED} Nothing says that none of them is a copy.")]
     if gate and gate.get("threshold") is None:
         return [
             (
@@ -240,8 +248,10 @@ def _with_errors(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def refused(chain: Chain) -> str:
-    """Returns a table of the images that were refused as copies."""
+    """Returns a table of the images that were refused as copies, a note where none was searched for."""
     rows = chain.facts.get("refused")
+    if not searched(chain):
+        return markup.missing(NOT_SEARCHED)
     if not isinstance(rows, list):
         return markup.missing("The database does not say which images were refused.")
     shown = [{name: value for name, value in row.items() if isinstance(value, str | int | float)} for row in rows if isinstance(row, dict)]

@@ -8,18 +8,25 @@ from database import gates, index
 from database.index import Database
 from training import lineage
 from training.errors import ConfigError
+from training.workdir import read_object
 
-RESULTS = ("scores.json", "report.html")
+RESULTS = ("scores.json", "downstream.json", "downstream_*.png", "unet_database.safetensors", "report.html")
+REAL = "real/real.json"
+"""Beside a database: which scan each real crop is of."""
 
 
 class Dependents(NamedTuple):
-    """What depends on a scan: its `scan` record, the places of the `rows` it is behind, of those `nearest` to it, and a line a stage."""
+    """What depends on a scan: its `scan` record, the places of the `rows` it is behind, of those `nearest` to it, and a line a stage.
+
+    `crops` are the files that show it: what `W/real` holds of it, crops and whole.
+    """
 
     scan: dict
     rows: list[int]
     nearest: list[int]
     stages: list[str]
     results: list[pathlib.Path]
+    crops: list[pathlib.Path]
 
 
 def dependents(database: Database, name: str) -> Dependents:
@@ -40,8 +47,18 @@ def dependents(database: Database, name: str) -> Dependents:
     nearest = [place for place, row in enumerate(database.rows) if row["nearest"] == scan["id"]]
     made = {database.rows[place]["sha256"] for place in rows}
     stages = [line for folder, found in lineages.items() if (line := _line(folder, found, scan["sha256"], made))]
-    results = [path for name in RESULTS if (path := database.folder.resolve().parent / name).is_file()] if stages or rows else []
-    return Dependents(scan, rows, nearest, stages, results)
+    beside = database.folder.resolve().parent
+    results = [path for name in RESULTS for path in sorted(beside.glob(name)) if path.is_file()] if stages or rows else []
+    return Dependents(scan, rows, nearest, stages, results, _crops(beside, scan["sha256"]))
+
+
+def _crops(folder: pathlib.Path, sha256: str) -> list[pathlib.Path]:
+    """The real crops of a scan, and it whole, as `database.real` names them."""
+    path = folder / REAL
+    scans = read_object(path).get("scans") if path.is_file() else None
+    known = scans.items() if isinstance(scans, dict) else ()
+    numbers = {number for number, scan in known if isinstance(scan, dict) and scan.get("sha256") == sha256}
+    return [file for file in sorted(path.parent.glob("*/*/*")) if file.stem.partition("_")[0] in numbers]
 
 
 def _lineages(database: Database) -> dict[pathlib.Path, dict]:

@@ -1,6 +1,8 @@
 """scores.json of a database: its images against crops of scans that no stage was trained on, by the scores of metrics.score."""
 
+import collections
 import pathlib
+from collections.abc import Iterable
 
 from metrics import image_sets, inception, set_features, set_scores, weights
 from metrics.image_sets import ImageSet
@@ -18,8 +20,13 @@ NO_WEIGHTS = (
 
 
 def weights_file(section) -> pathlib.Path | None:
-    """Returns the file of Inception weights that `config.stages.scores.weights` names; None for none, and cached where there is no file."""
-    if section.weights in ("cached", "auto"):
+    """Returns the file of Inception weights that `config.stages.scores.weights` names, None where there is none.
+
+    For auto it is fetched first, so that what scores are made with is known before; DataError where it cannot be.
+    """
+    if section.weights == "auto":
+        return weights.fetched(weights.URL, weights.SHA256_PREFIX, "the FID network")
+    if section.weights == "cached":
         file = weights.cached_file()
         return file if file.is_file() else None
     return None if section.weights == "none" else pathlib.Path(section.weights)
@@ -31,17 +38,21 @@ def check(section) -> None:
         raise ConfigError(f"config.stages.scores.features={section.features!r}: choose 2048, 768, 192 or 64.")
     if section.num_images < 6:
         raise ConfigError(f"config.stages.scores.num_images={section.num_images}: 6 or more.")
+    if section.weights not in ("cached", "auto", "none") and not pathlib.Path(section.weights).is_file():
+        raise ConfigError(f"config.stages.scores.weights={section.weights}: no such file; name one, or say auto, cached or none.")
 
 
 def write(path: pathlib.Path, real: pathlib.Path, database: pathlib.Path, section, seed: int) -> None:
-    """Writes the scores of the first `section.num_images` images of a database against `real`/images, in heights the surface card.
+    """Writes the scores of `section.num_images` images of a database against as many of `real`/images, in heights the surface card.
+
+    Of the database's images the first are taken, of the real crops as many of each scan.
 
     FID, KID, IS and precision ... coverage only where Inception weights are there, IS only where these reach its logits; `note` says what
     is missing. DataError for weights or images that cannot be read, RunError where the disk refuses.
     """
     found, notes = {}, []
-    wanted = section.weights != "none" and (section.weights == "auto" or weights_file(section) is not None)
-    source = str(weights_file(section) or section.weights)
+    file = weights_file(section)
+    wanted, source = file is not None, "auto" if section.weights == "auto" else str(file or section.weights)
     options = set_features.Options(section.features, source, "", None, seed, None, section.draws, section.repeats)
     names = NAMES if wanted else ()
     if wanted and "logits" not in inception.reached(weights.load(source)):
@@ -63,12 +74,22 @@ def write(path: pathlib.Path, real: pathlib.Path, database: pathlib.Path, sectio
         raise RunError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
+def spread(ids: Iterable[str]) -> list[str]:
+    """Returns the ids with the first of each scan before the second of any: a crop's id is its scan's number, _ and its own."""
+    counted: collections.Counter[str] = collections.Counter()
+    placed = []
+    for id in sorted(ids):
+        scan = id.partition("_")[0]
+        placed.append((counted[scan], id))
+        counted[scan] += 1
+    return [id for _, id in sorted(placed)]
+
+
 def _sets(real: pathlib.Path, database: pathlib.Path, kind: str, num: int) -> list[ImageSet]:
     return [_set(real / kind, num), _set(database / kind, num)]
 
 
 def _set(place: pathlib.Path, num: int) -> ImageSet:
-    """The first images of a folder, by name."""
-    files = list(folders.list_scans(place).items())[:num]
-    scans: list[Scan] = [folders.read_scan(id, file, max_pixels=image_sets.MAX_PIXELS) for id, file in files]
+    files = folders.list_scans(place)
+    scans: list[Scan] = [folders.read_scan(id, files[id], max_pixels=image_sets.MAX_PIXELS) for id in spread(files)[:num]]
     return ImageSet(str(place), scans, None)

@@ -41,17 +41,24 @@ class Stage:
 
 
 def run(
-    stages: Sequence[Stage], workdir: pathlib.Path, stop: Stop, rebuild: bool, accepted: Callable[[], None] = lambda: None
+    stages: Sequence[Stage],
+    workdir: pathlib.Path,
+    stop: Stop,
+    rebuild: bool,
+    accepted: Callable[[], None] = lambda: None,
+    summary: pathlib.Path | None = None,
 ) -> list[str] | None:
     """Returns the names of the stages that were made, or went on, after all are finished; None where a signal came first.
 
     `accepted` is called when no stale stage stands in the way. Stages that are finished are left. ConfigError, before anything is made,
     that lists the stale ones, unless `rebuild`: then these are deleted first, and made anew. A stage whose inputs turn out to have changed
-    when its turn comes is stale too.
+    when its turn comes is stale too. `summary`, a file that tells of all stages, is deleted before one is deleted or made: it would be old.
     """
     stale = judged(stages, workdir)
     if stale and not rebuild:
         raise ConfigError(_told(stale))
+    if stale:
+        _unlink(summary)
     for stage in reversed([stage for stage in stages if stage.name in stale]):  # those that read others first: a kill leaves none unnoticed
         remove(stage, workdir)
     accepted()
@@ -63,6 +70,7 @@ def run(
             if settled(stage, stages, workdir, rebuild):
                 progress.skip(stage.name, read(workdir, stage.name)["seconds"])
                 continue
+            _unlink(summary)
             waiting = [one for one in stages[stages.index(stage) :] if one is stage or not _is_finished(workdir, one.name)]
             progress.begin(stage.name, stage.places[0], {one.name: one.work() for one in waiting})
             if not _make(stage, stages, workdir, stop):
@@ -70,6 +78,14 @@ def run(
             progress.end(stage.name, read(workdir, stage.name)["seconds"], stage.work(), stage.spent())
             made.append(stage.name)
     return made
+
+
+def _unlink(path: pathlib.Path | None) -> None:
+    try:
+        if path is not None:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"{path} cannot be deleted: {error.strerror or error}.") from error
 
 
 def _make(stage: Stage, stages: Sequence[Stage], workdir: pathlib.Path, stop: Stop) -> bool:
@@ -144,7 +160,9 @@ def _other(old: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 def _may_change(name: str, record: Mapping, stage: Stage) -> bool:
     if name == "train.num_steps":
-        return record["config"]["train"]["num_steps"] < stage.config["train"]["num_steps"]
+        old, new = record["config"]["train"], stage.config["train"]
+        scheduled = any(train.get("schedule", "constant") != "constant" for train in (old, new))  # a schedule ends with the run
+        return not scheduled and old["num_steps"] < new["num_steps"]
     return any(name == free or name.startswith(f"{free}.") for free in workdirs.MAY_CHANGE)
 
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from microscopy import preparation, resampling, tiling
+from microscopy.folder import checked_scale
 from microscopy.normalisation import ValueMap
 from microscopy.scan import DataError, Scan
 from segmentation import networks, whole
@@ -188,19 +189,26 @@ def _check_values(scan: Scan, value_map: ValueMap) -> None:
 def scale_factors(scan_nm: tuple[float, float] | None, network: Network) -> tuple[float, float] | None:
     """Returns how many of the network's pixels one pixel of a scan is (y, x), None where only their sizes in nm say so and one is missing.
 
-    The network's pixels are those of a training image.
+    The network's pixels are those of a training image. A scan that states no size has that of `config.data.nm_per_pixel`.
     """
     if network.value_map.nm_per_pixel is None:
         return 1 / network.pitch, 1 / network.pitch
+    scan_nm = scan_nm or _told_scale(network.data)
     if scan_nm is None:
         return None
     return tuple(own / trained for own, trained in zip(scan_nm, network.value_map.nm_per_pixel, strict=True))
 
 
+def _told_scale(data) -> tuple[float, float] | None:
+    """What the run was told of its scans' pixels, nm (y, x)."""
+    return checked_scale(data.nm_per_pixel) if data.get("nm_per_pixel") else None
+
+
 def _at_the_networks_pixels(scan: Scan, network: Network) -> np.ndarray:
     """The image (h, w, channels) in [-1, 1] with the pixels of a training image, in the two steps of training: at the scale of the run's
-    scans, then reduced. A scan that states no size where they do is taken to have a training image's pixels."""
+    scans, then reduced. A scan that states no size where they do, and is given none, is taken to have a training image's pixels."""
     trained, pitch = network.value_map.nm_per_pixel, network.pitch
+    scan = dataclasses.replace(scan, nm_per_pixel=scan.nm_per_pixel or _told_scale(network.data))
     if trained and scan.nm_per_pixel:
         nm = math.sqrt(math.prod(trained)) / pitch
         scan = resampling.resampled(scan, nm, resampling.factors(scan, nm, network.data.max_pixels))

@@ -269,6 +269,26 @@ def test_the_program_itself_ends_with_these_codes_and_tells_a_wrong_flag_at_once
     subprocess.run([sys.executable, "-c", light], cwd=ROOT, check=True, timeout=60)
 
 
+def test_the_words_that_say_which_config_it_is_are_kept_in_the_config(tmp_path, monkeypatch):
+    words = ["--config", "configs/stm_database.py:tiny", "--config.data.source=folder:my scans", "--noconfig.data.mirror", "--debug"]
+    words += [
+        "--config.data.skip_bad",
+        "--config.resume=rebuild",
+        "--config.resume",
+        "rebuild",
+        "--workdir",
+        str(tmp_path),
+        "--config.seed",
+        "3",
+    ]
+    kept = "--config configs/stm_database.py:tiny '--config.data.source=folder:my scans' --noconfig.data.mirror --config.data.skip_bad"
+    assert command.config_words(["main.py", *words]) == f"{kept} --config.seed 3"
+    method, seen = types.SimpleNamespace(run=lambda config, workdir, stop: seen.append(config.command)), []
+    monkeypatch.setattr(loop, "method", lambda config: method)
+    assert main.run(["main.py", *words[:2], f"--workdir={tmp_path}"]) == 0
+    assert seen == ["--config configs/stm_database.py:tiny"]
+
+
 def test_predict_hands_its_flags_to_the_method_and_a_method_without_it_is_told(trained, tmp_path, capsys, monkeypatch):
     words = ["--mode=predict", f"--workdir={trained}", "--input=scans", f"--output={tmp_path / 'out'}"]
     assert run(*words) == 2

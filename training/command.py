@@ -5,6 +5,7 @@ import difflib
 import os
 import pathlib
 import re
+import shlex
 import signal
 import sys
 import traceback
@@ -62,6 +63,19 @@ def run(argv: list[str], values: flags.FlagValues, body: Callable[[flags.FlagVal
         except Exception as error:
             return explain(error, debug=values.is_parsed() and values.debug)
         return 0 if stop.signal is None else 128 + stop.signal
+
+
+def config_words(argv: list[str]) -> str:
+    """Returns --config and what was set in it, as a shell reads them; without `config.resume`, which is asked once."""
+    words = list(argv[1:])
+    given = [place for place, word in enumerate(words) if re.match(r"--?(no)?config(\.|=|$)", word)]
+    kept = []
+    for place in given:
+        found = words[place : place + 1]
+        if "=" not in words[place] and words[place + 1 : place + 2] and not words[place + 1].startswith("-"):
+            found = words[place : place + 2]
+        kept += [] if re.match(r"--?config\.resume(=|$)", words[place]) else found
+    return shlex.join(kept)
 
 
 def leave(code: int) -> None:

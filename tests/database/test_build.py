@@ -10,7 +10,7 @@ import pytest
 
 import main
 from configs import stm_database
-from database import build, downstream, making, real, stages
+from database import build, downstream, making, real, stages, trainings
 from microscopy import formats, simulator
 from microscopy.normalisation import ValueMap
 from segmentation import exported, inference
@@ -150,6 +150,22 @@ def test_scans_without_masks_and_bilinear_leave_out_what_has_no_use(tmp_path):
         build.begun(config.lock(), tmp_path)
 
 
+def test_where_some_scans_have_masks_these_alone_are_offered(tmp_path, capsys):
+    (tmp_path / "masks").mkdir()
+    for i in range(5):
+        np.save(tmp_path / f"scan{i}.npy", np.random.default_rng(i).integers(0, 255, (190, 190)).astype(np.uint8))
+        if i < 2:
+            np.save(tmp_path / "masks" / f"scan{i}.npy", np.pad(np.ones((50, 50), np.uint16), 70))
+    config = stm_database.get_config("tiny").unlock()
+    config.data.source = f"folder:{tmp_path}"
+    assert build._prepared(config)[1] is False
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("3 of 5 scans have no mask: images are labelled by a threshold") and "--config.data.select=FILE" in lines[1]
+    config.labels = "distance"
+    with pytest.raises(build.ConfigError, match="3 of 5 scans have no mask.*\n.*--config.data.select=FILE"):
+        build._prepared(config)
+
+
 def test_without_masks_the_picture_alone_shows_the_unet(workdir):
     prepared = build.begun(stm_database.get_config("tiny"), workdir).prepared
     splits = {name: [dataclasses.replace(scan, mask=None) for scan in scans] for name, scans in prepared.splits.items()}
@@ -169,6 +185,20 @@ def test_the_exported_unet_takes_scans_as_they_come(workdir):
     assert chain.like.value_map.nm_per_pixel[0] == pytest.approx(128 / 64 * 0.25)
 
 
+def test_the_exported_unet_of_grey_scans_with_a_scale_keeps_it(tmp_path):
+    for i in range(5):
+        np.save(tmp_path / f"scan{i}.npy", np.random.default_rng(i).integers(0, 255, (190, 190)).astype(np.uint8))
+    for nm, config in ((nm, stm_database.get_config("tiny").unlock()) for nm in (0.0, 2.0)):
+        config.data.source, config.data.nm_per_pixel = f"folder:{tmp_path}", nm
+        chain = build.begun(config.lock(), tmp_path)
+        unet = chain.config.stages.unet_database.copy_and_resolve_references().unlock()
+        value_map = downstream.for_scans(unet, ValueMap(0.0, 255.0, "grey", (0, 0)), chain.config.data, chain.prepared, chain.like)
+        network = inference.Network(None, unet.data, value_map, 0, 1, 1)
+        assert inference.scale_factors(None, network) == (32 / 128, 32 / 128)  # a crop of 128 px of a scan became 32
+        assert value_map.nm_per_pixel == ((8.0, 8.0) if nm else None)
+        assert inference.scale_factors((4.0, 4.0), network) == ((0.5, 0.5) if nm else (0.25, 0.25))
+
+
 def test_a_whole_scan_keeps_its_particles_in_place(tmp_path):
     chain = build.begun(stm_database.get_config("tiny"), tmp_path)
     scan = real.unseen_scans(chain.prepared)[0]
@@ -180,6 +210,11 @@ def test_a_whole_scan_keeps_its_particles_in_place(tmp_path):
             centres = [np.mean(np.nonzero(one == number), axis=1) for one in (scan.mask, mask)]
             assert np.allclose((centres[0] + 0.5) * ratio - 0.5, centres[1], atol=0.6)
     assert image[..., 0][mask > 0].mean() > image[..., 0][mask == 0].mean() + 0.2
+
+
+def test_the_upscaler_goes_on_from_weights_that_no_judging_scan_chose(tmp_path):
+    placed = trainings.placed(stm_database.get_config("tiny").stages.superres, tmp_path)
+    assert placed.init_from == f"{tmp_path / 'superres_before'}@last"
 
 
 def test_the_exported_map_is_the_two_maps_in_turn():

@@ -11,7 +11,7 @@ import pytest
 from configs import dcgan, srgan
 from database import catalogue, index, making, recipe, verifying
 from gan import dcgan as generator
-from microscopy import preparation
+from microscopy import label_field, preparation
 from microscopy.coco import read_coco
 from microscopy.datasets import read_tfds
 from microscopy.folder import read_folder
@@ -164,11 +164,17 @@ def test_retract_lists_rows_runs_and_results(copy, capsys):
     ]
     judged = [{**tested, "split": "test"}]
     (unet / "lineage.json").write_text(json.dumps({"scans": used[:120] + judged, "upstream": []}))
-    (copy / "scores.json").write_text("{}")
+    for name in ("scores.json", "downstream.json", "downstream_real.png", "unet_database.safetensors"):
+        (copy / name).write_text("{}")
+    for name in ("train/images/0004_000011.png", "train/images/0005_000012.png", "whole/heights/0004.tiff"):
+        (copy / "real" / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / "real" / name).touch()
+    (copy / "real" / "real.json").write_text(json.dumps({"scans": {"0004": trained, "0005": tested}}))
     for name in (trained["id"], trained["file"], trained["sha256"][:12]):
         code, out, _ = run(capsys, "retract", name, copy / "database")
         assert code == 0 and f"rows made from it: {NUM} of {NUM}: 000000-{NUM - 1:06d}" in out
-        assert "dcgan: trained on it" in out and "unet_database: used 120 images made from it" in out and "result" in out
+        assert "dcgan: trained on it" in out and "unet_database: used 120 images made from it" in out and out.count("\nresult ") == 4
+        assert "1 file in " in out and "0004_000011.png" in out and "0004.tiff" in out and "0005_000012.png" not in out
     code, out, _ = run(capsys, "retract", tested["id"], copy / "database")
     assert code == 0 and "rows made from it: none" in out
     assert "dcgan: is judged by it" in out and "unet_database: is judged by it" in out
@@ -204,6 +210,19 @@ def test_folders_and_tfds_are_read_back_as_scans_with_masks(chain, tmp_path, cap
         assert {scan.sha256 for scan in of_tfds} == {scan.sha256 for scan in of_folder} == {row["sha256"] for row in rows}
         masks = {scan.sha256: scan.mask for scan in of_folder}
         assert all((scan.mask == masks[scan.sha256]).all() for scan in of_tfds) and max(mask.max() for mask in masks.values()) > 0
+
+
+def test_of_a_database_labelled_in_part_the_labelled_rows_are_exported(copy, tmp_path, capsys):
+    database = index.read(copy / "database")
+    rows = [{**row, "label": "", "label_sha256": "", "label_origin": ""} if place > 9 else row for place, row in enumerate(database.rows)]
+    index.write(copy / "database", database.facts, rows)
+    for form in ("coco", "labelme", "folder", "tfds"):
+        code, out, _ = run(capsys, "export", copy / "database", f"--format={form}", f"--output={tmp_path / form}")
+        assert code == 0 and f"10 images as {form}" in out and f"{NUM - 10} of {NUM} images have no label and were left out" in out
+    assert len(list((tmp_path / "folder").glob("*/masks/*"))) == len(list((tmp_path / "folder").glob("*/images/*"))) == 10
+    assert len(list((tmp_path / "coco" / "images").iterdir())) == 10 and len(list((tmp_path / "labelme").glob("*.json"))) == 10
+    num = sum(row["split"] == "train" for row in rows[:10])
+    assert len(read_tfds("scanforge_database", split="train", data_dir=tmp_path / "tfds", max_pixels=LIMIT)[0]) == num > 0
 
 
 def test_labels_by_hand_are_taken_in_and_kept(copy, tmp_path, capsys):
@@ -268,7 +287,6 @@ def test_a_trained_upscaler_enlarges_and_what_cannot_be_is_refused(copy, scans):
 
 
 def test_a_generator_that_draws_a_field_labels_its_own_images(tmp_path):
-    label_field = pytest.importorskip("microscopy.label_field", reason="generators here draw no label field")
     config = dcgan.config("test", 32, 4, "tiny").unlock()
     config.data.label_field = "distance"
     saved(tmp_path / "dcgan", config, generator.make_task(config))

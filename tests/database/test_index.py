@@ -1,9 +1,11 @@
 """An index comes back as it was written; damaged, missing and hostile ones are one short error with file and remedy."""
 
+import contextlib
 import csv
 import hashlib
 import io
 import json
+import os
 
 import pyarrow
 import pyarrow.parquet
@@ -158,6 +160,34 @@ def test_damaged_facts_are_told(tmp_path, change, told):
     with pytest.raises(RunError, match=told) as caught:
         index.read(tmp_path)
     assert str(tmp_path / index.FACTS) in str(caught.value) and len(str(caught.value).splitlines()) <= 5
+
+
+def test_an_index_written_anew_can_be_read_wherever_it_was_interrupted(tmp_path, monkeypatch):
+    old, new = ([row(place, label_origin=origin) for place in range(2)] for origin in ("prelabelled", "hand"))
+    facts, replace, seen = written(tmp_path, old), os.replace, []
+
+    class Killed(Exception):
+        pass
+
+    for last in range(6):
+        left = [last]
+
+        def dying(source, target, left=left):
+            if not left[0]:
+                raise Killed
+            left[0] -= 1
+            replace(source, target)
+
+        index.write(tmp_path, facts, old)
+        monkeypatch.setattr(os, "replace", dying)
+        with contextlib.suppress(Killed):
+            index.write(tmp_path, facts, new)
+        monkeypatch.setattr(os, "replace", replace)
+        found = index.read(tmp_path)
+        seen.append({one["label_origin"] for one in found.rows})
+        index.write(tmp_path, found.facts, new)
+        assert index.read(tmp_path).rows == new and not list(tmp_path.glob(f"*{index.PENDING}"))
+    assert seen == [{"prelabelled"}] * 3 + [{"hand"}] * 3  # with database.json, the third file, the new one holds
 
 
 def test_a_folder_that_is_no_database_is_told(tmp_path):

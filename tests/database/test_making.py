@@ -180,7 +180,7 @@ def test_a_full_disk_is_told_with_the_file(tmp_path, monkeypatch):
     write = atomic.write_bytes
 
     def full(path, content):
-        if path.name in ("000001.png", index.TABLE):
+        if path.name in ("000001.png", index.TABLE + index.PENDING):
             raise OSError(28, "No space left on device")
         return write(path, content)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from database import evidence, figures, results
+from database import page as page_of
 from database.page import page
 from microscopy import pictures
 from microscopy.atomic import write_json
@@ -175,6 +176,23 @@ def test_hostile_names_are_text(made, tmp_path):
     found = Page(text)
     assert "<img src=x" not in text and "onerror" not in [name for name, _ in found.attributes]
     assert found.words.count(HOSTILE) > 15 and found.tags.count("section") == 10
+
+
+def test_the_command_that_made_it_and_the_weights_that_were_used_are_told(made, tmp_path):
+    workdir = copied(made[0], tmp_path)
+    assert "--config=configs/stm_database.py --config.data.source=simulated" in "".join(page_of._again(evidence.read(workdir)))
+    write_json(workdir / "config.json", {"command": "--config=configs/stm_database.py:cpu '--config.data.source=folder:my scans'"})
+    facts = json.loads((workdir / "database" / "database.json").read_text())
+    facts |= {"generator": {"step": 4, "weights_sha256": "c" * 64}, "upscaler": {"step": 10, "weights_sha256": "d" * 64}}
+    write_json(workdir / "database" / "database.json", facts)
+    status = json.loads((workdir / "status.json").read_text())
+    status["stages"]["superres"] = {"state": "finished", "seconds": 6.0}
+    write_json(workdir / "status.json", status)
+    chain = evidence.read(workdir)
+    words = Page("".join(page_of._again(chain))).words
+    assert f"main.py --config=configs/stm_database.py:cpu '--config.data.source=folder:my scans' --workdir={workdir}" in words
+    words = Page("".join(page_of._lineage(chain))).words
+    assert f"finished 4 {'c' * 12}" in words and f"finished 10 {'d' * 12}" in words
 
 
 @pytest.mark.parametrize("name", ["../../outside.png", "/etc/hostname", "images", "", "images/missing.png"])

@@ -1,7 +1,7 @@
 import pytest
 
 from configs import dcgan96
-from database import results
+from database import page, results
 from database.evidence import Chain
 from microscopy.atomic import write_json
 from tests.database.fake_chain import downstream
@@ -23,6 +23,15 @@ def test_without_the_databases_own_measure_the_generators_tells_collapse(tmp_pat
     write_json(tmp_path / "dcgan" / "evaluation.json", {"scalars": {"diversity/ratio": ratio}})
     found = results.verdicts(chain(tmp_path))
     assert f'<li class="{kind}">' in found and words in found and ("collapsed" in found) == (kind == "warn")
+
+
+def test_copies_that_nobody_looked_for_are_said_not_to_be_searched(tmp_path):
+    facts, words = {"gate": None, "refused": []}, "The images were not searched for in the training scans"
+    found = results.verdicts(chain(tmp_path, facts=facts))
+    assert f'<li class="warn">{words}' in found and "near enough" not in found
+    assert words in results.refused(chain(tmp_path, facts=facts)) and "not searched" not in results.refused(chain(tmp_path))
+    lead, *parts = page._copies(chain(tmp_path, facts=facts))
+    assert lead == "" and len(parts) == 1 and words in parts[0]
 
 
 def test_a_database_that_helps_is_said_to(tmp_path):

@@ -24,6 +24,7 @@ def chain(folder, made, **changes):
             stop.signal = stop.signal or (15 if values.get("stopped") == name else None)
 
         config = {"train": {"rate": values[name], "num_steps": values.get("steps", 4)}, "eval": {"num": values.get("num", 1)}}
+        config["train"] |= {"schedule": values["schedule"]} if "schedule" in values else {}
         trains = name == "a"
         config = config if trains else {"rate": values[name]}
         outputs = lambda: stages.digests([path])  # noqa: E731 - one line beside what it belongs to
@@ -34,7 +35,7 @@ def chain(folder, made, **changes):
 
 def run(folder, rebuild=False, stop=None, **changes):
     made = []
-    done = stages.run(chain(folder, made, **changes), folder, stop or Stop(), rebuild)
+    done = stages.run(chain(folder, made, **changes), folder, stop or Stop(), rebuild, summary=folder / "summary")
     return made, done
 
 
@@ -86,6 +87,26 @@ def test_a_longer_training_goes_on_but_what_reads_it_is_stale(finished):
         run(finished, steps=8)
     kept = (finished / "a").stat().st_ino
     assert run(finished, rebuild=True, steps=8)[0] == list("abcd") and (finished / "a").stat().st_ino == kept
+
+
+def test_a_training_whose_rate_ends_with_the_run_cannot_be_longer(tmp_path):
+    run(tmp_path, schedule="cosine")
+    with pytest.raises(ConfigError, match=r"stage a has changed: train.num_steps: 4 there, 8 now.\nStale with it: b, c, d\."):
+        run(tmp_path, schedule="cosine", steps=8)
+    kept = (tmp_path / "a").stat().st_ino
+    (tmp_path / "held").hardlink_to(tmp_path / "a")  # so that the number is not given again
+    assert run(tmp_path, rebuild=True, schedule="cosine", steps=8)[0] == list("abcd") and (tmp_path / "a").stat().st_ino != kept
+
+
+def test_what_tells_of_all_stages_goes_before_one_is_made_and_stays_where_none_is(finished):
+    (finished / "summary").touch()
+    assert run(finished) == ([], []) and (finished / "summary").exists()
+    with pytest.raises(ConfigError):
+        run(finished, d=2)
+    assert (finished / "summary").exists()
+    assert run(finished, rebuild=True, stopped="c", c=2) == (["c"], None) and not (finished / "summary").exists()
+    (finished / "summary").touch()
+    assert run(finished, c=2)[0] == list("cd") and not (finished / "summary").exists()
 
 
 def test_another_evaluation_touches_only_its_own_stage(finished):

@@ -1,6 +1,7 @@
 """Scans segmented by a small random U-Net: tiles equal the whole, the run's preparation, files, tables, interruptions, arrivals."""
 
 import csv
+import dataclasses
 import json
 import re
 import signal
@@ -272,6 +273,16 @@ def test_crops_reduced_for_training_set_the_scale_where_no_pixel_size_is_stated(
     assert inference.scale_factors(None, one) == (0.5, 0.5)
     found = inference.segment(one, Scan("a", discs(), "")).probability
     assert found.shape == (60, 80) and np.mean((found > 0.5) != (discs() > 100)) < 0.03
+
+
+def test_a_scan_that_states_no_size_has_the_one_the_run_was_told():
+    value_map = dataclasses.replace(GREY, nm_per_pixel=(4.0, 4.0))
+    plain, told = (inference.Network(bright, data(crop=128, **words), value_map, 0, 1, 1) for words in ({}, {"nm_per_pixel": 2.0}))
+    assert inference.scale_factors(None, plain) is None and inference.scale_factors(None, told) == (0.5, 0.5)
+    assert inference.scale_factors((1.0, 1.0), told) == (0.25, 0.25)
+    scan, stated = Scan("a", discs(), ""), Scan("a", discs(), "", nm_per_pixel=(2.0, 2.0))
+    assert np.array_equal(inference.segment(told, scan).probability, inference.segment(plain, stated).probability)
+    assert not np.array_equal(inference.segment(plain, scan).probability, inference.segment(plain, stated).probability)
 
 
 @pytest.mark.parametrize(
