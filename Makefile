@@ -1,9 +1,8 @@
 # What a newcomer types. Each target sets up .venv by itself; nothing outside the checkout is touched.
 # Works with GNU make 3.81 (macOS) and later; names are relative, so the checkout's path may hold spaces.
 
-DEMO_CONFIG ?= configs/dcgan48.py:cpu
+DEMO_CONFIG ?= configs/stm_database.py:cpu
 DEMO_WORKDIR ?= runs/demo
-DEMO_STEPS ?= 2500
 ACCELERATOR ?= $(or $(shell cat .venv/accelerator 2>/dev/null),cpu)
 PYTHON ?=
 PYTEST_ARGS ?=
@@ -24,7 +23,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12)
 .PHONY: help demo test lint
 
 help:
-	@echo 'make demo    trains a small network on built-in data (minutes on a laptop), writes $(DEMO_WORKDIR)/report.html'
+	@echo 'make demo    from simulated scans to a labelled database and a U-Net (minutes on a laptop), writes $(DEMO_WORKDIR)/report.html'
 	@echo 'make test    runs the tests            (PYTEST_ARGS="tests/gan -k shape" for a part)'
 	@echo 'make lint    checks the code with ruff'
 	@echo
@@ -33,7 +32,7 @@ help:
 	@echo '         DEMO_CONFIG=$(DEMO_CONFIG)  DEMO_WORKDIR=$(DEMO_WORKDIR)'
 
 demo: $(READY)
-	.venv/bin/python main.py --config="$(DEMO_CONFIG)" --workdir="$(DEMO_WORKDIR)" --config.train.num_steps=$(DEMO_STEPS)
+	.venv/bin/python main.py --config="$(DEMO_CONFIG)" --workdir="$(DEMO_WORKDIR)"
 
 test: $(READY)
 	.venv/bin/python -m pytest -n auto --maxprocesses=4 --dist=loadfile $(PYTEST_ARGS)
