@@ -83,7 +83,7 @@ def test_the_same_command_again_trains_and_measures_nothing(done, tmp_path, caps
     lineage, stale = (workdir / "lineage.json").read_text(), "images/candidates"
     fewer = whole()
     fewer.num_generated = 5
-    with pytest.raises(RunError, match="(?s)real_affine_generated_seed0 was trained on other images.*stale are: .*generated_seed0, real_"):
+    with pytest.raises(RunError, match="real_affine_generated_seed0 was trained on other images.*stale are: real_affine_generated_seed0"):
         augmentation_gain.run(fewer.lock(), workdir, Stop())
     for changes, error, match in (({"gan_steps": 8}, RunError, "gan is to be trained"), ({"rate": 0.1}, ConfigError, "gan has changed")):
         other = whole()
