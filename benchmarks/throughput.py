@@ -29,7 +29,7 @@ from training import devices, generation, loop
 from training import workdir as workdirs
 from training.errors import ConfigError
 
-DCGAN = "gan.dcgan"
+DCGAN, WGAN = "gan.dcgan", "gan.wgan"
 OTHERS = ("superres", "segmentation")
 """Rooms whose networks have a benchmark of their own, with a peer."""
 
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
 def _measure(values) -> dict:
     command.at_least("steps", values.steps, 1)
     config, figures = values.config, {"what": values.what, "config": workdirs.plain(values.config)}
-    stages = {f" {name}": config.stages[name] for name in config.order} if "stages" in config else {"": config}
+    stages = _stages(config)
     for one in stages.values():
         _check(one, values)
         peer = torch_peer(one) if values.peer else None
@@ -57,6 +57,15 @@ def _measure(values) -> dict:
         parts[name.strip()] = measure(one, values.steps, peer)
     figures |= {"stages": parts} if "stages" in config else parts[""]
     return figures | ({"peer": peer.describe(one)} if peer else {})
+
+
+def _stages(config) -> dict:
+    """{" NAME": config} of a run over stages, else {"": config}."""
+    if "stages" not in config:
+        return {"": config}
+    if not all(name in config.stages and "train" in config.stages[name] for name in config.order):
+        raise ConfigError(f"--config={config.name}: {config.task} makes its trainings as it goes; measure the config of one of them.")
+    return {f" {name}": config.stages[name] for name in config.order}
 
 
 def _check(config, values) -> None:
@@ -91,8 +100,9 @@ def train(config, steps: int, peer=None) -> dict:
     compute on one device and the parameters they begin with are the same.
     """
     mesh = devices.make_mesh(config.train.batch_size, jax.devices()[:1] if peer else None)
-    data = input_pipeline.make_data(config, input_pipeline.prepare(config))
-    task, keys = loop.method(config).make_task(config), loop.Keys(*jax.random.split(jax.random.key(config.seed), 4))
+    prepared = input_pipeline.prepare(config)
+    data, task = input_pipeline.make_data(config, prepared), loop.for_scans(loop.method(config).make_task(config), prepared)
+    keys = loop.Keys(*jax.random.split(jax.random.key(config.seed), 4))
     state, arrays = (devices.replicate(mesh, tree) for tree in (task.init(keys.init, None), data.arrays))
     sample = jax.jit(data.sample)
     batch = sample(arrays, keys.data)
@@ -166,8 +176,10 @@ def generate(config, steps: int, peer=None) -> dict:
 
     Images come back to the host as float32. The files go through training.generation, flushed to a temporary folder's disk.
     """
-    method = loop.method(config)
-    task, make_images, size = method.make_task(config), method.make_inference(config), method.CHUNK
+    method, prepared = loop.method(config), input_pipeline.prepare(config)
+    task, size = loop.for_scans(method.make_task(config), prepared), method.CHUNK
+    num_classes = (len(prepared.classes),) if config.task == WGAN else ()
+    make_images, labels = method.make_inference(config, *num_classes), [np.arange(size) % num for num in num_classes]
     state = task.settle(task.init(jax.random.key(config.seed), None))
     params, stats = method.inference_params(state), state.generator.stats
 
@@ -176,14 +188,14 @@ def generate(config, steps: int, peer=None) -> dict:
         return jax.random.normal(jax.random.fold_in(jax.random.key(config.seed), number), (size, config.model.latent_dim))
 
     def chunk(number):
-        return np.asarray(make_images(params, stats, noise(number)))
+        return np.asarray(make_images(params, stats, noise(number), *labels))
 
     calls = {"chunk": lambda: chunk(0)}
     if peer:
         calls |= peer.chunks(config, jax.device_get(state), size)
     measured = timing.interleaved(calls, max(3, steps))
     parts = {name: timing.summary(seconds) for name, seconds in measured.items()}
-    writing = _written(config, state, chunk, size, steps)
+    writing = _written(config, prepared, state, chunk, size, steps)
     figures = {"chunk": size, "num_rounds": max(3, steps), "parts": parts, "num_written": size * steps}
     figures |= {"images_per_second": 1e3 * size / parts["chunk"]["median_ms"], "images_per_second_png": size * steps / writing}
     figures["ratios"] = {name: timing.ratio(measured[name], measured["chunk"]) for name in list(measured)[1:]}
@@ -194,14 +206,14 @@ def generate(config, steps: int, peer=None) -> dict:
     return figures
 
 
-def _written(config, state, chunk, size, steps) -> float:
+def _written(config, prepared, state, chunk, size, steps) -> float:
     """Seconds that `--mode=generate` takes for `steps` chunks, from a workdir as training leaves it."""
     from training import checkpoints
 
     with tempfile.TemporaryDirectory() as folder:
         workdir = pathlib.Path(folder) / "run"
         workdir.mkdir()
-        workdirs.describe(workdir, config, input_pipeline.prepare(config).value_map)
+        workdirs.describe(workdir, config, prepared.value_map)
         checkpoints.save(workdir, 0, state)
         request = generation.Request(size * steps, config.seed, str(pathlib.Path(folder) / "images"))
         start = time.perf_counter()

@@ -165,7 +165,8 @@ def _task(config, counted: np.ndarray, crop: tuple[int, int]) -> Task:
 
     def evaluate(state, frozen, data, key):
         del frozen, key
-        return judged.evaluate(config, lambda image: logits(*inference(state), image), data.prepared)
+        fitted = prediction.temperature_of(data.workdir, int(state.step)) if data.workdir else None
+        return judged.evaluate(config, lambda image: logits(*inference(state), image), data.prepared, fitted)
 
     def preview(state, frozen, batch, key):
         del frozen, key

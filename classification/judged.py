@@ -24,12 +24,13 @@ class Judged(NamedTuple):
     labels: np.ndarray
 
 
-def evaluate(config, logits: Callable, prepared: Prepared) -> Evaluation:
+def evaluate(config, logits: Callable, prepared: Prepared, fitted: tuple[float, int | None] | None = None) -> Evaluation:
     """Returns the Evaluation of a network on the held-out scans, the test scans where there are some, and some of the training scans.
 
     `logits` takes images (n, h, w, c) in [-1, 1]. Scalars are `classification/NAME` of the held-out scans (of the training scans
     where none is held out), `classification/test_NAME` and `classification/train_NAME`. The temperature is fitted on the first of
-    them. The Score is their negative log-likelihood at it. DataError for a scan of a class that the run does not know.
+    them, or is the one `fitted`, with the step at which it was (`prediction.temperature_of`). The Score is their negative log-likelihood
+    at it. DataError for a scan of a class that the run does not know.
     """
     splits = prepared.splits
     first = "held_out" if splits["held_out"] else "train"
@@ -39,7 +40,7 @@ def evaluate(config, logits: Callable, prepared: Prepared) -> Evaluation:
         parts["train"] = [splits["train"][index * len(splits["train"]) // num] for index in range(num)]  # sorted by class: spread
     view = make_view(prepared, config.data, CHUNK)
     found = {name: judged(scans, view, logits, prepared.classes) for name, scans in parts.items() if scans}
-    temperature = calibration.fit_temperature(*found[first])
+    temperature = fitted[0] if fitted else calibration.fit_temperature(*found[first])
     rows = {name: scores(one, temperature, config.eval.num_bootstrap, config.seed) for name, one in found.items()}
     scalars = {f"classification/{name}": value for name, value in _finite(rows[first]).items()}
     for name in list(rows)[1:]:
@@ -53,18 +54,21 @@ def evaluate(config, logits: Callable, prepared: Prepared) -> Evaluation:
     score = Score("classification/calibrated_nll", scalars["classification/calibrated_nll"], what)
     drawn = figures.draw(found[shown], temperature, prepared.classes, f"{len(found[shown].labels)} {NAMES[shown]} scans", config)
     others = "".join(f", {len(found[name].labels)} {NAMES[name]} scans" for name in list(found)[1:])
-    return Evaluation(scalars, tables, drawn, protocol(config, prepared, what, others, shown), score)
+    return Evaluation(scalars, tables, drawn, protocol(config, prepared, what, others, shown, fitted), score)
 
 
-def protocol(config, prepared: Prepared, what: str, others: str, shown: str) -> str:
-    """Returns the sentence that says what the scores were taken on."""
+def protocol(config, prepared: Prepared, what: str, others: str, shown: str, fitted: tuple[float, int | None] | None = None) -> str:
+    """Returns the sentence that says what the scores were taken on; `fitted` as for `evaluate`."""
     crop, data = prepared.crop, config.data
     repeats = config.eval.num_bootstrap
+    heat = f"that minimises the negative log-likelihood of these {what} (so their own calibrated scores are optimistic)"
+    if fitted:
+        heat = "1, since the run has fitted none" if fitted[1] is None else f"that the run fitted on its own scans at step {fitted[1]:,}"
     return (
         f"{what}{others}, each seen once: its middle {crop[1]} x {crop[0]} px at {data.width} x {data.height}; "
-        f"probabilities at the temperature that minimises the negative log-likelihood of these {what} (so their own calibrated scores are "
-        f"optimistic); intervals of 95 %: Wilson for accuracy, DeLong for the area of each class against the rest, {repeats} bootstrap "
-        f"draws for their mean and bands; calibration error in {calibration.NUM_BINS} bins; pictures of the {NAMES[shown]} scans; "
+        f"probabilities at the temperature {heat}; intervals of 95 %: Wilson for accuracy, DeLong for the area of each class against the "
+        f"rest, {repeats} bootstrap draws for their mean and bands; calibration error in {calibration.NUM_BINS} bins; "
+        f"pictures of the {NAMES[shown]} scans; "
         "the best checkpoint has the lowest calibrated negative log-likelihood"
     )
 

@@ -86,9 +86,9 @@ def temperature_of(workdir, step: int) -> tuple[float, int | None]:
 
 
 def as_the_runs(scan: Scan, prepared: Prepared, data) -> Scan:
-    """Returns the scan as the run's were before crops were cut: margins off, channels, levelled, at their scale.
+    """Returns the scan as the run's were before crops were cut: margins off, channels, levelled, at their scale, on their canvas, padded.
 
-    DataError, naming the file, where it is of another kind than the run's scans, or smaller than their crop.
+    DataError, naming the file, where it is of another kind than the run's scans, or smaller than their crop and nothing pads it.
     """
     name, value_map = scan.file or scan.id, prepared.value_map
     top, right, bottom, left = data.margins
@@ -107,6 +107,7 @@ def as_the_runs(scan: Scan, prepared: Prepared, data) -> Scan:
         sides = zip(value_map.nm_per_pixel, (data.height, data.width), prepared.crop, strict=True)
         nm = math.sqrt(math.prod(trained * size / crop for trained, size, crop in sides))
         own = resampling.resampled(own, nm, resampling.factors(own, nm, data.max_pixels))
+    own = preparation.framed(own, {}, data, max(prepared.crop))
     if any(side < crop for side, crop in zip(own.pixels.shape, prepared.crop, strict=False)):
         sizes = " and ".join(f"{columns} x {rows}" for rows, columns in (own.pixels.shape[:2], prepared.crop))
         raise DataError(f"{name}: is smaller than the run's crops ({sizes} px); give a larger image")

@@ -38,17 +38,29 @@ def meaning(id: str, names: tuple[str, ...]) -> tuple[str | None, str | None]:
 def listed(path: str | os.PathLike, names: tuple[str, ...]) -> tuple[pathlib.Path, Files]:
     """Returns (folder, id -> files) of a folder's images, below these levels where there are any; DataError where there is none.
 
-    A folder without an image, of which so no class or patient is made, is told in the log.
+    So is, by name, a class's folder without an image; another, of which so no patient is made, is told in the log.
     """
     root = image_root(existing_folder(path))
     found = list_levels(root, names) if names else list_files(root)
     if not found:
         raise no_image(root)
-    folders = leaves(root, names) if names else (("", folder) for folder in sub_folders(root))
-    for _, folder in folders:
+    depth = names.index(CLASS) if CLASS in names else -1 if names else 0
+    classes = {parts[depth] for parts in (id.split("/") for id in found) if 0 <= depth < len(parts) - 1}
+    for folder in folders_at(root, depth):
+        if folder.name not in classes:
+            raise DataError(f"{folder}: is the folder of a class and holds no image; add some, or remove it")
+    for _, folder in leaves(root, names) if names else ():
         if not any(images_in(folder)):
             logging.getLogger(__name__).warning("%s: holds no image and is passed over", folder)
     return root, found
+
+
+def folders_at(root: pathlib.Path, depth: int) -> list[pathlib.Path]:
+    """Returns the folders that may hold scans `depth` levels below those in `root` (0: these); none for a depth below 0."""
+    found = sub_folders(root) if depth >= 0 else []
+    for _ in range(depth):
+        found = [below for folder in found for below in sub_folders(folder)]
+    return found
 
 
 def leaves(root: pathlib.Path, names: tuple[str, ...], prefix: str = "") -> Iterator[tuple[str, pathlib.Path]]:

@@ -66,7 +66,8 @@ def prepare(config) -> Prepared:
     normalisation.check_alike(done)
     splits, refused = _split(done, facts, refused, config)
     value_map = normalisation.fit(splits["train"], fields.range_of(data))  # before anything is padded, which was not measured
-    splits = {name: [_framed(scan, facts[scan.id], data) for scan in part] for name, part in splits.items()}
+    longer = data.crop or max(data.height, data.width)
+    splits = {name: [framed(scan, facts[scan.id], data, longer) for scan in part] for name, part in splits.items()}
     scans = [scan for part in splits.values() for scan in part]
     crop = crop_size(scans, data)
     scale = scans[0].nm_per_pixel
@@ -78,13 +79,16 @@ def prepare(config) -> Prepared:
     return Prepared(splits, value_map, crop, refused, facts, class_names(scans), (data.height, data.width))
 
 
-def _framed(scan: Scan, facts: dict, data) -> Scan:
-    """The scan on the canvas, where one is set, and padded to hold a crop, where it may be."""
+def framed(scan: Scan, facts: dict, data, longer: int) -> Scan:
+    """Returns the scan on the canvas, where one is set, and padded to hold a crop of `longer` px along its longer side, where it may be.
+
+    What was cut and added is written to `facts`. DataError, naming the scan, where it is smaller than the canvas and nothing pads it.
+    """
     canvas, pad = fields.option(data, "canvas"), fields.option(data, "pad")
     if canvas:
         scan, facts["canvas"] = framing.framed(scan, framing.canvas_size(scan, canvas, pad), pad, cut=True)
     if pad:
-        size = framing.least_size(_crop_of(data.crop or max(data.height, data.width), data), data.rotation)
+        size = framing.least_size(_crop_of(longer, data), data.rotation)
         scan, facts["padding"] = framing.framed(scan, size, pad, cut=False)
     return scan
 
@@ -94,7 +98,7 @@ def with_held_out(config, prepared: Prepared, place: str, nm_per_pixel: float = 
 
     `nm_per_pixel` is that of files which state none; 0: there is none to give.
 
-    Raises DataError where they are of another unit than the run's scans, or too small for its crop, and as `prepare`.
+    Raises DataError where they are of another unit or stored type than the run's scans, or too small for its crop, and as `prepare`.
     """
     other = config.copy_and_resolve_references()
     longer, map_nm = max(prepared.crop), prepared.value_map.nm_per_pixel
@@ -116,6 +120,9 @@ def with_held_out(config, prepared: Prepared, place: str, nm_per_pixel: float = 
     if found.value_map.unit != prepared.value_map.unit or (found.value_map.nm_per_pixel is None) != (map_nm is None):
         units = [f"{one.unit}{'' if one.nm_per_pixel else ' without nm per pixel'}" for one in (found.value_map, prepared.value_map)]
         raise DataError(f"{place}: the scans hold {units[0]}, those of the run {units[1]}; they cannot be compared.")
+    stored, wanted = found.value_map.dtype, prepared.value_map.dtype
+    if wanted and stored != wanted:
+        raise DataError(f"{place}: the scans store {stored}, the run was trained on {wanted}; store them as its scans were.")
     splits = {**prepared.splits, "held_out": found.splits["train"]}
     return dataclasses.replace(prepared, splits=splits, refused=found.refused)
 

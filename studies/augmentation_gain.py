@@ -16,7 +16,7 @@ from microscopy.atomic import write_bytes, write_json
 from microscopy.normalisation import ValueMap
 from microscopy.pictures import write_png
 from microscopy.preparation import Prepared
-from microscopy.scan import Scan
+from microscopy.scan import DataError, Scan
 from studies import gain_table, image_sets, set_quality, stages
 from studies.image_sets import Images
 from training import beginning, generation, lineage, pseudonyms
@@ -34,6 +34,7 @@ SETS = {
 """Classifier to its training set and whether that is moved about."""
 CONTROLS = {"": tuple(SETS), "copies": ("real", "generated"), "shuffled": ("real_affine", "real")}
 """What `config.control` trains: everything, or what it must not change."""
+CANDIDATES = "images/candidates"
 RANGE = ValueMap(0.0, 255.0, "grey", (0.0, 0.0), dtype="uint8")
 
 
@@ -44,19 +45,22 @@ def run(config, workdir, stop: Stop) -> None:
     """
     check(config)
     workdir = pathlib.Path(workdir)
-    prepared = pseudonyms.in_workdir(config.stages.classifier, workdir, input_pipeline.prepare(config.stages.classifier))
+    prepared = input_pipeline.prepare(config.stages.classifier)
     classifier.check_scans(prepared, config.source)
+    check_depth(prepared, config.source)
+    lineage.refuse_leaks(prepared.splits)
+    sets = real_sets(config, workdir, prepared)  # claims the workdir, before anything is written to it
+    beginning.open_folder(workdir)
+    prepared = pseudonyms.in_workdir(config.stages.classifier, workdir, prepared)
     for line in inspection.warnings(prepared):
         print(f"warning: {line}", flush=True)
-    beginning.open_folder(workdir)
     lineage.write(workdir, prepared.splits, [])
-    sets = real_sets(config, workdir, prepared)
     order = [name for name in config.order if _wanted(config, name)]
     early = [name for name in order if name == "gan" or kind_of(name) in ("real_affine", "real")]
-    chosen: list[dict] = []
+    whole, chosen = concrete(config, workdir, order), []
     for names in (early, order):
         if stop.signal is None:
-            stages.run(concrete(config, workdir, names), workdir, stop)
+            stages.run(whole, workdir, stop, names, rests(order))
         if names is early and stop.signal is None:
             chosen = generated_sets(config, workdir, sets, prepared.classes, stop)
     write_png(workdir / "images.png", image_sets.overview(workdir / "images", prepared.classes))
@@ -95,13 +99,34 @@ def check(config) -> None:
         raise ConfigError(
             f"config.order: {', '.join(sorted(kinds))} rest on {' and '.join(sorted(needed - set(config.order)))}; name it too."
         )
+    gan, judge = config.stages.gan.data, config.stages.classifier.data
+    for name in ("height", "width", "channels"):
+        if not config.control and gan[name] != judge[name]:
+            raise ConfigError(
+                f"config.stages.gan.data.{name}={gan[name]}, config.stages.classifier.data.{name}={judge[name]}: set both alike."
+            )
     if config.stages.classifier.data.held_out != config.held_out or config.stages.classifier.data.test:
         raise ConfigError("config.stages.classifier.data.held_out and test: the study tests on config.held_out; set that.")
+
+
+def check_depth(prepared: Prepared, source: str) -> None:
+    """Raises DataError unless the scans are stored in 8 bit, as the study's one map of 0 .. 255 takes them."""
+    value_map = prepared.value_map
+    if value_map.dtype != "uint8":
+        held = value_map.dtype or value_map.unit
+        raise DataError(f"config.source={source}: its scans hold {held}; this study maps 0 .. 255, so store them as 8-bit images.")
 
 
 def kind_of(name: str) -> str:
     """Returns the classifier that a stage NAME_seedN is a training of."""
     return name.rpartition("_seed")[0]
+
+
+def rests(order: list[str]) -> dict[str, tuple[str, ...]]:
+    """Returns what the candidates, and the stages of `order` that are trained on some of them, are made of (`studies.stages.run`)."""
+    below = {"generated": (CANDIDATES,), "real_affine_generated": (CANDIDATES,), "real_affine_selected": (CANDIDATES, "real_affine_seed0")}
+    found = {name: below[kind_of(name)] for name in order if kind_of(name) in below}
+    return {CANDIDATES: ("gan",), **found} if "gan" in order else {}
 
 
 def real_sets(config, workdir: pathlib.Path, prepared: Prepared) -> dict[str, Images]:
@@ -111,7 +136,7 @@ def real_sets(config, workdir: pathlib.Path, prepared: Prepared) -> dict[str, Im
         sets["real"] = image_sets.shuffled(sets["real"], prepared.classes, config.seed)
     sums = {name: hashlib.sha256(one.pixels.tobytes() + one.labels.tobytes()).hexdigest() for name, one in sets.items()}
     facts = {"control": config.control, "classes": list(prepared.classes), "sha256": sums}
-    generation.claim(workdir / "images", "images.json", facts, "*/*.png")
+    generation.claim(workdir / "images", "images.json", facts, "*/*/*.png")
     for name, one in sets.items():
         image_sets.write(workdir / "images" / name, one)
     return sets
@@ -124,11 +149,11 @@ def generated_sets(config, workdir: pathlib.Path, sets: dict[str, Images], class
     if config.control == "copies":
         image_sets.write(folder / "generated", real)
     elif not config.control and "gan" in config.order:
-        request = generation.Request(config.num_candidates, config.seed, str(folder / "candidates"), stop=stop, labels="all")
+        request = generation.Request(config.num_candidates, config.seed, str(workdir / CANDIDATES), stop=stop, labels="all")
         wgan.generate(workdirs.read_config(workdir / "gan"), workdir / "gan", request)
         if stop.signal is not None:
             return rows
-        candidates = image_sets.read(folder / "candidates", classes)
+        candidates = image_sets.first(image_sets.read(workdir / CANDIDATES, classes), config.num_candidates)
         chosen = {"generated": image_sets.first(candidates, config.num_generated)}
         if "real_affine_selected" in kinds:
             sure = probabilities(config, workdir / "real_affine_seed0", candidates)

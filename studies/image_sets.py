@@ -3,7 +3,7 @@
 import csv
 import io
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import cv2
@@ -52,18 +52,38 @@ def shuffled(images: Images, classes: tuple[str, ...], seed: int) -> Images:
 
 
 def write(folder: pathlib.Path, images: Images) -> None:
-    """Makes `folder` hold these images and an index.csv (file, label), and nothing else; files that stand as they should are left."""
+    """Makes `folder` hold these images and an index.csv (file, label), and no other image; files that stand as they should are left.
+
+    Images that the index.csv there lists, which this wrote, are deleted; RunError for any other.
+    """
     contents = {file: encode_png(picture) for file, picture in zip(images.files, images.pixels, strict=True)}
-    for path in sorted(folder.rglob("*.png")):
-        if path.relative_to(folder).as_posix() not in contents:
-            path.unlink()
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*.png") if not path.name.startswith(".")}
+    own = _indexed(folder)
+    if foreign := sorted(there - own - contents.keys()):
+        raise RunError(f"{folder / foreign[0]}: is no image of this set, and would count as one.\nMove it out of {folder}.")
+    if own - contents.keys() or contents.keys() - own:
+        _write_index(folder, sorted(own | contents.keys()))  # whatever interrupts this, what it wrote is known
+    for file in sorted(there - contents.keys()):
+        (folder / file).unlink()
     for file, content in contents.items():
         path = folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_bytes() != content:
             write_bytes(path, content)
+    _write_index(folder, images.files)
+
+
+def _indexed(folder: pathlib.Path) -> set[str]:
+    path = folder / "index.csv"
+    if not path.exists():
+        return set()
+    with open(path, newline="") as file:
+        return {row.get("file", "") for row in csv.DictReader(file)}
+
+
+def _write_index(folder: pathlib.Path, files: Iterable[str]) -> None:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([("file", "label"), *((file, file.partition("/")[0]) for file in images.files)])
+    csv.writer(text, lineterminator="\n").writerows([("file", "label"), *((file, file.partition("/")[0]) for file in files)])
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / "index.csv", text.getvalue().encode())
 
@@ -115,17 +135,18 @@ def distances(images: np.ndarray, real: np.ndarray) -> np.ndarray:
 def select(candidates: Images, probabilities: np.ndarray, real: Images, num: int) -> tuple[np.ndarray, list[dict]]:
     """Returns (indices of at most `num` candidates of each class, a row a class of what was left out and why).
 
-    Of a class those that lie no nearer to one of its real images than any two of these to each other (copies), and no farther from the
-    nearest than the farthest of these from its own nearest (strangers); and of those left the ones whose class a classifier is surest of,
-    by its `probabilities` (n, k). A class of one real image has no such distances: none is left out. `as_asked` is the share of the
-    candidates whose likeliest class is the one they were made for.
+    Of a class those that lie no nearer to one of its real images than a tenth of these lie to their own nearest (copies), and no farther
+    from the nearest than the farthest of these from its own nearest (strangers); and of those left the ones whose class a classifier is
+    surest of, by its `probabilities` (n, k). A class of one real image has no such distances: none is left out. `as_asked` is the share
+    of the candidates whose likeliest class is the one they were made for.
     """
     chosen, rows, confidence = [], [], probabilities[np.arange(len(candidates.labels)), candidates.labels]
     for label in np.unique(candidates.labels):
         own, there = np.flatnonzero(candidates.labels == label), real.pixels[real.labels == label]
         nearest = distances(candidates.pixels[own], there).min(1)
-        between = distances(there, there) + np.diag(np.full(len(there), np.inf))
-        low, high = (between.min(), between.min(1).max()) if len(there) > 1 else (0.0, np.inf)
+        between = (distances(there, there) + np.diag(np.full(len(there), np.inf))).min(1)
+        # The 10 % quantile: of about 20 images one pair of near-duplicates must not make copies of all the others pass.
+        low, high = (np.quantile(between, 0.1), between.max()) if len(there) > 1 else (0.0, np.inf)
         copies, strangers = nearest < low, nearest > high
         left = own[~copies & ~strangers]
         best = left[np.argsort(-confidence[left], kind="stable")[:num]]

@@ -25,17 +25,19 @@ LEAST = 3
 def measured(config, workdir: pathlib.Path, real: Mapping[str, Images], classes: tuple[str, ...]) -> dict:
     """Returns {"distances", "distances_protocol", "copies", "copies_protocol"} of the generated and selected images in WORKDIR/images.
 
-    Kept in WORKDIR/quality.json and taken from there where images and settings are the same. {} where there are none.
+    Kept in WORKDIR/quality.json and taken from there where images, settings and Inception's weights are the same. {} where there are none.
     """
     sets = {name: image_sets.read(workdir / "images" / name, classes) for name in ("generated", "selected") if _some(workdir, name)}
     if not sets:
         return {}
     sums = {name: hashlib.sha256(one.pixels.tobytes() + one.labels.tobytes()).hexdigest() for name, one in (*sets.items(), *real.items())}
-    key = {"sums": sums, **{name: config[name] for name in ("weights", "features", "num_searched", "seed")}}
+    judge = scores.judge(ml_collections.ConfigDict({"weights": config.weights, "features": config.features}))
+    key = {"sums": sums, "weights": judge.network if judge else "none"}  # "cached" would not tell when they have come
+    key |= {name: config[name] for name in ("features", "num_searched", "seed")}
     path = workdir / FILE
     if path.exists() and (known := read_object(path)).get("of") == key:
         return known["found"]
-    found = distances(config, sets, real, classes) | searched(config, sets, real, classes)
+    found = distances(judge, sets, real, classes) | searched(config, sets, real, classes)
     write_json(path, {"of": key, "found": found})
     return found
 
@@ -44,13 +46,12 @@ def _some(workdir: pathlib.Path, name: str) -> bool:
     return any((workdir / "images" / name).glob("*/*.png"))
 
 
-def distances(config, sets: Mapping[str, Images], real: Mapping[str, Images], classes: tuple[str, ...]) -> dict:
+def distances(judge: scores.Judge | None, sets: Mapping[str, Images], real: Mapping[str, Images], classes: tuple[str, ...]) -> dict:
     """Returns {"distances": rows, "distances_protocol"}: FID and KID, with the KID's 95 % interval, to the test scans of a class.
 
     A row a class and set, the real training scans among them, which is what a perfect generator of so few would get. No row without
-    weights, and none for fewer than three images on a side.
+    weights; a row without figures where a side has fewer than three images.
     """
-    judge = scores.judge(ml_collections.ConfigDict({"weights": config.weights, "features": config.features}))
     if judge is None:
         return {"distances": [], "distances_protocol": "No Inception weights, so no FID or KID."}
     features = {name: judge.extract(one.pixels) for name, one in ({"training scans": real["real"], **sets, "test": real["test"]}).items()}

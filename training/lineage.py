@@ -1,11 +1,11 @@
 """lineage.json: the SHA-256 of every scan, its split, and what weights a run was begun from."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from microscopy.atomic import write_json
 from microscopy.scan import Scan
-from training import checkpoints
+from training import checkpoints, pseudonyms
 from training.errors import RunError
 from training.workdir import read_object
 
@@ -23,7 +23,7 @@ def write(workdir, splits: Mapping[str, list[Scan]], upstream: list[dict]) -> No
     on trained the weights it was begun from.
     """
     new = record(splits, upstream)
-    _refuse_leaks(new)
+    refuse_leaks(splits, upstream)
     path = pathlib.Path(workdir) / "lineage.json"
     if path.exists() and checkpoints.steps(workdir):
         compare(workdir, splits)
@@ -32,8 +32,10 @@ def write(workdir, splits: Mapping[str, list[Scan]], upstream: list[dict]) -> No
 
 
 def compare(workdir, splits: Mapping[str, list[Scan]]) -> None:
-    """Raises RunError where the scans or their splits are not those of the workdir's lineage.json."""
-    changed = sorted(_facts(read(workdir)) ^ _facts(record(splits, [])))
+    """Raises RunError where the scans, by their ids or their salted ones, or their splits are not those of the workdir's lineage.json."""
+    there, here, salt = _facts(read(workdir)), _facts(record(splits, [])), pseudonyms.salt_of(workdir)
+    salted = {(pseudonyms.pseudonym(id, salt), *rest) for id, *rest in here} if salt else here
+    changed = sorted(there ^ here) if there != salted else []
     if changed:
         raise RunError(
             f"{pathlib.Path(workdir) / 'lineage.json'}: the scans are not those the run was begun with; "
@@ -70,13 +72,14 @@ def _facts(lineage: dict) -> set:
     return {(scan["id"], scan["sha256"], scan["split"]) for scan in lineage["scans"]}
 
 
-def _refuse_leaks(lineage: dict) -> None:
+def refuse_leaks(splits: Mapping[str, list[Scan]], upstream: Sequence[dict] = ()) -> None:
+    """Raises RunError where two splits share a scan, and where weights begun from (`upstream`) were trained on one that is evaluated on."""
     seen: dict[str, str] = {}
-    for scan in lineage["scans"]:
+    for scan in record(splits, [])["scans"]:
         other = seen.setdefault(scan["sha256"], scan["split"])
         if other != scan["split"]:
             raise RunError(f"{scan['file'] or scan['id']}: the same bytes are in the splits {other} and {scan['split']}.\nDelete the copy.")
-    for source in lineage["upstream"]:
+    for source in upstream:
         for scan in source.get("scans", []):
             if scan["split"] == "train" and seen.get(scan["sha256"]) in ("held_out", "test"):
                 raise RunError(

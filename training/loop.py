@@ -294,7 +294,8 @@ def evaluate(config, workdir, which: str = "last", place: str = "", nm_per_pixel
     if place:
         prepared = input_pipeline.with_held_out(config, prepared, place, nm_per_pixel)
         lineage.refuse_trained_on(workdir, prepared.splits["held_out"])
-    data = dataclasses.replace(input_pipeline.make_data(config, prepared), upstream=tuple(lineage.read(workdir)["upstream"]))
+    own = {"upstream": tuple(lineage.read(workdir)["upstream"]), "workdir": pathlib.Path(workdir) if place else None}
+    data = dataclasses.replace(input_pipeline.make_data(config, prepared), **own)
     keys = Keys(*jax.random.split(jax.random.key(config.seed), 4))
     evaluation = task.evaluate(state, task.frozen, data, keys.fixed)
     if place:

@@ -9,17 +9,20 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from microscopy import fields
+from microscopy import fields, levels
 from microscopy.atomic import write_json
 from microscopy.preparation import Prepared
 from microscopy.scan import Refused
-from training import devices, logbook
+from training import checkpoints, devices, logbook
 from training import workdir as workdirs
 from training.errors import RunError
 from training.workdir import read_object
 
 FILE = "names.json"
 """The file of a workdir that holds the salt and which id is which file: to be kept, and not to be passed on."""
+
+RECORDS = ("real.json", "crops.json", "generation.json")
+"""Files by which a folder is known to hold images that this program has cut, generated and named by numbers."""
 
 WITHHELD = "name and reason withheld; --config.data.names=true tells them"
 
@@ -28,9 +31,23 @@ _LETTERS = 16
 
 
 def wanted(data, prepared: Prepared) -> bool:
-    """Returns whether scans get other ids: their groups come from folders' levels, a table or a tfds set, and `names` is false."""
-    told = fields.option(data, "levels") or fields.option(data, "labels") or data.source.startswith("tfds:")
-    return bool(told) and not fields.option(data, "names") and any(scan.group for part in prepared.splits.values() for scan in part)
+    """Returns whether scans get other ids: unless `names`, where folders' levels are more than classes, or scans have groups.
+
+    Groups are those of a table, of a tfds set or of `group_by`, this only where it looks at names that others gave.
+    """
+    if fields.option(data, "names"):
+        return False
+    by_name = data.group_by and not _own(data.source)
+    told = by_name or fields.option(data, "labels") or data.source.startswith("tfds:")
+    some = any(scan.group for part in prepared.splits.values() for scan in part)
+    return bool(set(levels.parse(fields.option(data, "levels"))) - {levels.CLASS}) or bool(told and some)
+
+
+def _own(source: str) -> bool:
+    """Whether the files of a source have their names from this program: a record of it lies in or above the folder."""
+    kind, _, place = source.partition(":")
+    folder = pathlib.Path(place).expanduser().absolute()
+    return kind == "folder" and any((one / record).is_file() for one in (folder, *folder.parents[:2]) for record in RECORDS)
 
 
 def source(data, prepared: Prepared) -> str:
@@ -48,8 +65,11 @@ def in_workdir(config, workdir, prepared: Prepared) -> Prepared:
     """Returns `prepared`, in which, where that is `wanted`, scans and groups have salted ids instead of names and paths.
 
     The salt is drawn once for a workdir and kept in its names.json with the names, which only its owner may read. Processes that write
-    nothing get `prepared` as it is. RunError where that file cannot be read.
+    nothing get `prepared` as it is, and so does a run that was begun by its scans' names, as earlier versions did, and goes on by them.
+    RunError where that file cannot be read.
     """
+    if not (pathlib.Path(workdir) / FILE).exists() and checkpoints.steps(workdir):
+        return prepared
     return _by(pathlib.Path(workdir) / FILE, config, prepared)
 
 
@@ -121,6 +141,12 @@ def _salt(path: pathlib.Path, known: dict) -> bytes:
     if len(salt) != _BYTES:
         raise RunError(f"{path} cannot be read: it holds no salt.\nRestore it from a backup, or begin anew in another folder.")
     return salt
+
+
+def salt_of(workdir) -> bytes | None:
+    """Returns the salt of a workdir's names.json, None where it has none; RunError where it cannot be read."""
+    path = pathlib.Path(workdir) / FILE
+    return _salt(path, read_object(path)) if path.exists() else None
 
 
 def pseudonym(name: str, salt: bytes) -> str:

@@ -1,6 +1,7 @@
 """The vocabulary shared by the loop, the input pipeline and the methods. Records only; nothing here runs anything."""
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -37,7 +38,8 @@ class Data:
     it exchanges the resident window of a set larger than the device, and returns its argument otherwise.
     `batches(split)` iterates "train", "held_out" or "test" in fixed order, the last batch padded, with `valid`.
     `prepared` is what all of it is cut from: the scans by split, the crop, the map between [-1, 1] and heights or grey levels.
-    `upstream` are the entries of lineage.json for the weights the run was begun from.
+    `upstream` are the entries of lineage.json for the weights the run was begun from. `workdir` is the run's where other scans stand in
+    the place of its held-out ones, for what it had fitted on its own; else None.
     """
 
     arrays: Any
@@ -46,6 +48,7 @@ class Data:
     batches: Callable[[str], Iterator[Batch]]
     prepared: Prepared
     upstream: tuple[Mapping[str, Any], ...] = ()
+    workdir: pathlib.Path | None = None
 
 
 class Score(NamedTuple):

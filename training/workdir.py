@@ -45,14 +45,17 @@ def flat(config: dict, prefix: str = "") -> dict:
     return out
 
 
+def comparable(config: dict) -> dict:
+    """Returns the `flat` config; what one of an earlier version does not name it has as it is by default (`microscopy.fields.OPTIONS`)."""
+    return {f"data.{name}": value for name, value in OPTIONS.items()} | {"train.schedule": "constant"} | flat(config)
+
+
 def refuse_drift(workdir, config) -> None:
     """Raises ConfigError with a readable diff when the workdir was begun with another config; run length and logging may differ."""
     path = pathlib.Path(workdir) / "config.json"
     if not path.exists() or not checkpoints.steps(workdir):  # a start that failed before its first save binds nobody
         return
-    # What a config of an earlier version does not name it had as it is by default.
-    absent = {f"data.{name}": value for name, value in OPTIONS.items()} | {"train.schedule": "constant"}
-    old, new = absent | flat(read_object(path)), absent | flat(plain(config))
+    old, new = comparable(read_object(path)), comparable(plain(config))
     names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
     may_change = MAY_CHANGE if new["train.schedule"] == "constant" else MAY_CHANGE[1:]  # a schedule ends with the run
     may_change += ("data.label_reach", "data.label_weight") if new["data.label_field"] == "none" else ()

@@ -149,6 +149,25 @@ def test_training_is_timed_for_other_methods_stage_by_stage(name, tmp_path, caps
     assert "base filters" not in printed and f"configs/{name}.py{' pixels' if len(found) > 1 else ''}: 32 x 32 px. " in printed
 
 
+@pytest.mark.parametrize(("name", "what"), [("classifier", "train"), ("cwgan_cytology", "generate")])
+def test_networks_of_classes_have_those_of_the_scans(name, what, monkeypatch, tmp_path):
+    """The built-in cells are of four classes; a task is made for two until the scans are read."""
+    seen, made = [], loop.for_scans
+    monkeypatch.setattr(loop, "for_scans", lambda task, prepared: seen.append(prepared.classes) or made(task, prepared))
+    words = ["--steps=1", f"--what={what}", f"--json={tmp_path / 'figures.json'}", "--config.data.source=cells"]
+    assert throughput.main(["throughput", f"--config=configs/{name}.py:tiny", *words]) == 0
+    assert [len(classes) for classes in seen] == [4]
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["images_per_second"] > 0 and (what == "train" or figures["num_written"] == 64)
+
+
+@pytest.mark.parametrize("name", ["augmentation_gain_cytology", "stm_database"])
+def test_stages_that_are_no_trainings_of_their_own_are_refused(name, capsys):
+    assert throughput.main(["throughput", f"--config=configs/{name}.py:tiny"]) == 2
+    error = capsys.readouterr().err
+    assert "makes its trainings as it goes" in error and len(error.splitlines()) == 1
+
+
 def test_help_lists_the_flags(capsys):
     assert throughput.main(["throughput", "--help"]) == 0
     printed = capsys.readouterr().out

@@ -11,6 +11,8 @@ import pytest
 import main
 from classification import prediction
 from configs import classifier
+from microscopy.folder import read_scan
+from microscopy.scan import DataError
 from tests.classification.folders import striped
 from training import loop
 from training.errors import RunError
@@ -119,6 +121,34 @@ def test_interrupted_predictions_go_on_and_bad_files_are_named(trained, tmp_path
     assert table(output) == table(again)
 
 
+def test_scans_are_framed_for_a_prediction_as_the_runs_were(tmp_path):
+    source = striped(tmp_path / "scans", 4, size=(20, 12))
+    config = classifier.get_config("tiny").unlock()
+    for changes in ({"crop": 16}, {"crop": 0}, {"canvas": 18, "rotation": "none"}):
+        config.data.update({"source": f"folder:{source}", "pad": "border", "canvas": 0, "rotation": "free", **changes})
+        prepared = loop.input_pipeline.prepare(config)
+        for scan in prepared.splits["train"]:
+            read = read_scan(scan.id, scan.file, max_pixels=10**6)
+            np.testing.assert_array_equal(prediction.as_the_runs(read, prepared, config.data).pixels, scan.pixels)
+    config.data.update({"canvas": 0, "pad": ""})
+    with pytest.raises(DataError, match="is smaller than the run's crops"):
+        prediction.as_the_runs(read, prepared, config.data)
+
+
+def test_other_scans_are_judged_at_the_temperature_of_the_run(trained, tmp_path):
+    workdir, _ = trained
+    own = prediction.temperature_of(workdir, 60)
+    kept = (workdir / "evaluation.json").read_bytes()
+    config = loop.workdirs.read_config(workdir)
+    found = loop.evaluate(config, workdir, place=str(striped(tmp_path / "new", 12, seed=11)))
+    (workdir / "evaluation.json").write_bytes(kept)
+    scalars = found.scalars
+    assert scalars["classification/temperature"] == own[0] and own[1] == 60
+    assert (
+        f"at the temperature that the run fitted on its own scans at step {own[1]}" in found.protocol and "optimistic" not in found.protocol
+    )
+
+
 @pytest.mark.parametrize("name", ["format", "smoothing", "tile"])
 def test_what_is_not_for_a_classifier_is_refused(trained, tmp_path, name, capsys):
     workdir, source = trained
@@ -156,7 +186,7 @@ def test_a_class_with_nothing_to_train_on_is_refused():
     from classification.classifier import check_scans
     from microscopy.normalisation import ValueMap
     from microscopy.preparation import Prepared
-    from microscopy.scan import DataError, Scan
+    from microscopy.scan import Scan
 
     def scans(*labels):
         return [Scan(f"{i}", np.zeros((4, 4), np.uint8), "", label=label) for i, label in enumerate(labels)]

@@ -75,12 +75,24 @@ def test_levels_that_hold_nothing_are_told(hospital, caplog):
     assert [record.getMessage() for record in caplog.records] == [f"{hospital / 'eve/s1'}: holds no image and is passed over"]
 
 
-def test_an_empty_class_folder_is_told(tmp_path, caplog):
-    write(tmp_path / "round/a.png")
-    (tmp_path / "lobed").mkdir()
-    with caplog.at_level(logging.WARNING):
-        assert [scan.label for scan in folder.read_folder(tmp_path, max_pixels=LIMIT)[0]] == ["round"]
-    assert "lobed: holds no image and is passed over" in caplog.text
+@pytest.mark.parametrize(
+    ("text", "full", "empty"),
+    [
+        ("", "round/a.png", "lobed"),
+        ("class/patient", "round/ada/a.png", "lobed"),
+        ("class/patient", "round/ada/a.png", "lobed/ada"),
+        ("patient/class", "ada/round/a.png", "ada/lobed"),
+    ],
+)
+def test_an_empty_class_folder_is_an_error(tmp_path, text, full, empty):
+    write(tmp_path / full)
+    (tmp_path / empty).mkdir(parents=True)
+    with pytest.raises(DataError, match="lobed: is the folder of a class and holds no image; add some, or remove it") as error:
+        read(tmp_path, text)
+    assert len(str(error.value).splitlines()) == 1
+    if text == "patient/class":  # another patient has some of the class
+        write(tmp_path / "bob/lobed/b.png")
+        assert {scan.label for scan in read(tmp_path, text)} == {"round", "lobed"}
 
 
 @pytest.mark.parametrize(

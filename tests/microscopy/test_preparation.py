@@ -289,3 +289,11 @@ def test_white_blood_cells_come_with_classes_from_their_table_at_one_size(real_d
     assert preparation.classes(prepared) == {"1": 176, "2": 53, "3": 48, "4": 22}
     assert {name: len(part) for name, part in prepared.splits.items()} == {"train": 78, "held_out": 221, "test": 0}
     assert {scan.pixels.shape for part in prepared.splits.values() for scan in part} == {(120, 120, 3)}
+
+
+def test_held_out_scans_of_another_folder_are_stored_as_the_runs(patients, tmp_path_factory):
+    deep = tmp_path_factory.mktemp("deep")
+    assert cv2.imwrite(str(deep / "new.png"), np.random.default_rng(0).integers(65536, size=(40, 44), dtype=np.uint16))
+    config = config_of(patients)
+    with pytest.raises(DataError, match="the scans store uint16, the run was trained on uint8; store them as its scans were"):
+        preparation.with_held_out(config, preparation.prepare(config), str(deep))

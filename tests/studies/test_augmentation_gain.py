@@ -3,13 +3,15 @@
 import json
 import pathlib
 
+import cv2
 import numpy as np
 import pytest
 
 from configs import augmentation_gain_cytology
+from microscopy.scan import DataError
 from studies import augmentation_gain, gain_table
 from tests.classification.folders import striped
-from training.errors import ConfigError
+from training.errors import ConfigError, RunError
 from training.signals import Stop
 
 
@@ -69,7 +71,7 @@ def test_the_study_in_small(done):
     )
 
 
-def test_the_same_command_again_trains_and_measures_nothing(done, capsys):
+def test_the_same_command_again_trains_and_measures_nothing(done, tmp_path, capsys):
     workdir, tables = done
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("checkpoints/*")} | {
         path: path.stat().st_mtime_ns for path in [workdir / "quality.json", *(workdir / "images").rglob("*.png")]
@@ -78,8 +80,38 @@ def test_the_same_command_again_trains_and_measures_nothing(done, capsys):
     assert json.loads((workdir / "table.json").read_text()) == tables
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert capsys.readouterr().out.count("finished at step 4") == 6  # the WGAN and real + affine twice
-    with pytest.raises(ConfigError, match="holds the images of another request: control"):
-        augmentation_gain.run(small(control="shuffled").lock(), workdir, Stop())
+    lineage, stale = (workdir / "lineage.json").read_text(), "images/candidates"
+    fewer = whole()
+    fewer.num_generated = 5
+    with pytest.raises(RunError, match="real_affine_generated_seed0 was trained on other images.*stale are: real_affine_generated_seed0"):
+        augmentation_gain.run(fewer.lock(), workdir, Stop())
+    for changes, error, match in (({"gan_steps": 8}, RunError, "gan is to be trained"), ({"rate": 0.1}, ConfigError, "gan has changed")):
+        other = whole()
+        other.update({"gan_steps": changes.get("gan_steps", other.gan_steps)})
+        other.stages.gan.train.critic_rate = changes.get("rate", other.stages.gan.train.critic_rate)
+        with pytest.raises(error, match=f"{match}.* stale are: .*real_affine_generated_seed0, real_affine_selected_seed0, {stale}"):
+            augmentation_gain.run(other.lock(), workdir, Stop())
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("checkpoints/*")}.items() <= before.items()
+    with pytest.raises(ConfigError, match="holds the images of another request: "):
+        augmentation_gain.run(small(control="shuffled", source=f"folder:{striped(tmp_path, 8, size=(16, 16))}").lock(), workdir, Stop())
+    assert (workdir / "lineage.json").read_text() == lineage
+
+
+def test_pictures_of_other_hands_stay_where_they_are(tmp_path):
+    (mine := tmp_path / "run" / "images" / "real" / "across" / "0000.png").parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with pytest.raises(ConfigError, match="holds files, such as 0000.png, without images.json"):
+        augmentation_gain.run(on_stripes(tmp_path / "scans", 4, control="copies").lock(), tmp_path / "run", Stop())
+    assert mine.read_bytes() == b"mine" and [path.name for path in (tmp_path / "run").rglob("*") if path.is_file()] == ["0000.png"]
+
+
+def test_scans_that_are_not_of_8_bits_are_refused(tmp_path):
+    config = on_stripes(tmp_path / "scans", 4)
+    for path in (tmp_path / "scans").rglob("*.png"):
+        cv2.imwrite(str(path), cv2.imread(str(path)).astype(np.uint16) * 200)
+    with pytest.raises(DataError, match="its scans hold uint16") as error:
+        augmentation_gain.run(config.lock(), tmp_path / "run", Stop())
+    assert len(str(error.value).splitlines()) == 1 and not (tmp_path / "run").exists()
 
 
 def test_no_test_scan_is_trained_on(done):
@@ -153,6 +185,7 @@ def test_what_is_said_once_holds_for_all_stages_and_seeds_differ():
         ("num_candidates", 1, "config.num_candidates=1: 4 or more"),
         ("num_seeds", 3, "config.order names no stage of seed 2"),
         ("num_bootstrap", 0, "config.num_bootstrap=0: 1 or more"),
+        ("stages.gan.data.channels", 1, "config.stages.gan.data.channels=1, config.stages.classifier.data.channels=3: set both alike"),
         ("order", ("gan", "fake_seed0"), "'fake_seed0' is no stage"),
         ("order", ("generated_seed1",), "rest on gan"),
         ("order", ("gan", "real_affine_selected_seed1"), "rest on real_affine_seed0"),
@@ -160,7 +193,7 @@ def test_what_is_said_once_holds_for_all_stages_and_seeds_differ():
 )
 def test_fields_that_cannot_be_are_named(field, value, match):
     config = augmentation_gain_cytology.get_config("tiny").unlock()
-    config[field] = value
+    config.update_from_flattened_dict({field: value})
     with pytest.raises(ConfigError, match=match) as error:
         augmentation_gain.check(config)
     assert len(str(error.value).splitlines()) == 1

@@ -19,10 +19,14 @@ def some(num, seed=0, size=8):
     return Images(pixels, labels, tuple(f"{CLASSES[label]}/{number:04d}.png" for number, label in enumerate(labels)))
 
 
-def test_what_is_written_is_read_and_nothing_else_stays(tmp_path):
+def test_what_is_written_is_read_and_nothing_else_that_it_wrote_stays(tmp_path):
     images = some(3)
     image_sets.write(tmp_path, some(5, seed=1))
-    (tmp_path / "flat" / "old.png").write_bytes(b"")
+    (foreign := tmp_path / "flat" / "mine.png").write_bytes(b"")
+    with pytest.raises(RunError, match="mine.png: is no image of this set"):
+        image_sets.write(tmp_path, images)
+    assert len(list(tmp_path.glob("*/*.png"))) == 11
+    foreign.unlink()
     image_sets.write(tmp_path, images)
     when = (tmp_path / "flat" / "0000.png").stat().st_mtime_ns
     image_sets.write(tmp_path, images)
@@ -89,6 +93,17 @@ def test_copies_and_strangers_go_and_the_surest_stay():
     assert rows[0]["as_asked"] == pytest.approx(4 / 6) and rows[1]["selected"] == 2 and rows[1]["as_asked"] == 0.5
     chosen, rows = image_sets.select(candidates, probabilities, real, 1)
     assert [candidates.files[index] for index in chosen] == ["e", "h"]
+
+
+def test_one_pair_of_near_duplicates_does_not_let_copies_pass():
+    real = np.random.default_rng(0).integers(0, 256, (20, 8, 8), np.uint8)
+    real[1] = real[0]
+    real[1, 0, 0] ^= 1
+    copied = real[10:].copy()
+    copied[:, 0, 0] ^= 7
+    candidates = Images(copied, np.zeros(10, int), ("",) * 10)
+    _, (row,) = image_sets.select(candidates, np.ones((10, 1)), Images(real, np.zeros(20, int), ("",) * 20), 10)
+    assert row["copies"] == 10 and row["selected"] == 0
 
 
 def test_an_overview_has_a_row_a_class_of_what_there_is(tmp_path):

@@ -33,10 +33,9 @@ def settings(**changes):
 REAL = {"real": noise((6, 4), 0), "test": noise((9, 5), 1)}
 
 
-def test_each_class_is_measured_against_its_own_test_scans(monkeypatch):
-    monkeypatch.setattr(scores, "judge", lambda config: scores.Judge(features, config.features, "a network"))
+def test_each_class_is_measured_against_its_own_test_scans():
     made = noise((8, 2), 2, mean=90)
-    found = set_quality.distances(settings(features="192"), {"generated": made}, REAL, CLASSES)
+    found = set_quality.distances(scores.Judge(features, "192", "a network"), {"generated": made}, REAL, CLASSES)
     rows = {(row["class"], row["images"]): row for row in found["distances"]}
     assert set(rows) == {(label, name) for label in CLASSES for name in ("training scans", "generated")}
     there, other = features(REAL["test"].pixels[:9]), features(made.pixels[:8])
@@ -57,6 +56,11 @@ def test_copies_are_found_and_kept_until_the_images_change(tmp_path, monkeypatch
     assert "10 images in 10 training scans" in found["copies_protocol"] and found["distances"] == []
     monkeypatch.setattr(set_quality, "searched", lambda *arguments: {"copies": [], "copies_protocol": "measured anew"})
     assert set_quality.measured(config, tmp_path, REAL, CLASSES) == found
+    monkeypatch.setattr(scores, "judge", lambda config: scores.Judge(features, config.features, "a network"))  # it was none before
+    told = set_quality.measured(config, tmp_path, REAL, CLASSES)
+    assert told["copies_protocol"] == "measured anew" and "a network" in told["distances_protocol"]
+    monkeypatch.undo()
+    monkeypatch.setattr(set_quality, "searched", lambda *arguments: {"copies": [], "copies_protocol": "measured anew"})
     image_sets.write(folder, noise((3, 3), 5))
     assert set_quality.measured(config, tmp_path, REAL, CLASSES)["copies_protocol"] == "measured anew"
     assert set_quality.measured(config, tmp_path / "elsewhere", REAL, CLASSES) == {}

@@ -51,6 +51,7 @@ def test_the_second_begins_from_the_best_of_the_first_and_finished_stages_stay(w
     best = checkpoints.best(workdir / "one")
     assert upstream["sha256"] == checkpoints.verify(workdir / "one", best)["sha256"] and upstream["step"] == best
     before = {path: path.read_bytes() for path in workdir.rglob("checkpoints/*/manifest.json")}
+    assert {path.parent.name for path in workdir.glob("*/inputs.json")} == {"one", "two"}
     stages.run(config(), workdir, Stop())
     assert before == {path: path.read_bytes() for path in workdir.rglob("checkpoints/*/manifest.json")}
     assert set(json.loads((workdir / "config.json").read_text())["stages"]) == {"one", "two"}

@@ -20,7 +20,7 @@ from configs import dcgan
 from microscopy import preparation
 from microscopy.atomic import write_json
 from tools import make_crops
-from training import loop, prediction, pseudonyms
+from training import lineage, loop, prediction, pseudonyms
 from training.errors import RunError
 from training.generation import Request
 from training.signals import Stop
@@ -113,11 +113,41 @@ def test_ids_are_hmacs_of_the_names_under_a_salt_of_the_workdir(hospital, tmp_pa
 
 
 def test_names_stay_where_they_are_asked_for_or_where_there_are_no_groups(hospital, tmp_path):
-    for changes in ({"names": True}, {"levels": "class/study"}):
+    for changes in ({"names": True}, {"levels": "", "source": f"folder:{hospital / 'ada_lovelace' / 'autopsy'}"}):
         config, prepared = prepared_of(hospital, **changes)
         assert pseudonyms.in_workdir(config, tmp_path / "run", prepared) is prepared
         assert pseudonyms.source(config.data, prepared) == config.data.source and not pseudonyms.paths(config.data, prepared)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("changes", [{"levels": "class/study"}, {"levels": "class/study", "group_by": "^([a-z]+)"}])
+def test_studies_and_groups_found_in_ids_are_names_too(hospital, tmp_path, changes):
+    config, prepared = prepared_of(hospital, **changes)
+    hidden = pseudonyms.in_workdir(config, tmp_path / "run", prepared)
+    assert not any(NAMES.search(repr((scan.id, scan.group, scan.file))) for part in hidden.splits.values() for scan in part)
+    lineage.write(tmp_path / "run", hidden.splits, [])
+    lineage.compare(tmp_path / "run", prepared.splits)  # by whatever ids
+    some = {name: part[1:] for name, part in prepared.splits.items()}
+    with pytest.raises(RunError, match="differ"):
+        lineage.compare(tmp_path / "run", some)
+
+
+def test_groups_are_found_in_names_of_other_hands_alone(tmp_path):
+    for number in range(6):
+        path = tmp_path / "real" / "train" / "images" / f"{number:04d}_0.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path), np.random.default_rng(number).integers(256, size=(40, 40), dtype=np.uint8))
+    config, prepared = prepared_of(path.parent, levels="", group_by="^([0-9]+)_")
+    assert pseudonyms.wanted(config.data, prepared)
+    write_json(tmp_path / "real" / "real.json", {})
+    assert not pseudonyms.wanted(config.data, prepared)
+
+
+def test_a_run_begun_by_names_goes_on_by_them(hospital, tmp_path):
+    """Earlier versions kept the names of studies."""
+    config, prepared = prepared_of(hospital, levels="class/study")
+    (tmp_path / "run" / "checkpoints" / "4").mkdir(parents=True)
+    assert pseudonyms.in_workdir(config, tmp_path / "run", prepared) is prepared
 
 
 def test_groups_of_a_table_are_names_too(hospital, tmp_path):
