@@ -3,7 +3,7 @@
 python -m benchmarks.segmentation --rows=512x512/16,1280x1024/16 --train --peer --json=FILE
 
 A row is WIDTHxHEIGHT/BASE: one float32 frame of one channel, a U-Net of depth 4 with batch norm and two maps, random weights. GFLOP
-are counted on shapes; the peak is that of a large float32 matrix product measured in the same run. Where PyTorch is compared the
+are counted on shapes; the peak is that of a large matrix product of the same type measured in the same run. Where PyTorch is compared the
 outputs are first held against each other. On a GPU also bfloat16.
 """
 
@@ -214,11 +214,13 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    figures["peak_gflop_per_second"] = forecast.matmul_rate(2048, 5) / 1e9
-    print(f"{figures['machine']}. {figures.get('peer', '')} Peak {figures['peak_gflop_per_second']:.0f} GFLOP/s (float32 2048 x 2048).")
     dtypes = [jnp.float32] if devices.on_cpu() else [jnp.float32, jnp.bfloat16]
-    rate = 1e9 * figures["peak_gflop_per_second"]
-    figures["latency"] = [latency(row, options.rounds, options.peer, rate, dtype) for row in asked for dtype in dtypes]
+    rates = [forecast.matmul_rate(2048, 5, dtype) for dtype in dtypes]
+    figures["peak_gflop_per_second"] = {jnp.dtype(dtype).name: rate / 1e9 for dtype, rate in zip(dtypes, rates, strict=True)}
+    peaks = ", ".join(f"{rate:.0f} GFLOP/s ({name})" for name, rate in figures["peak_gflop_per_second"].items())
+    print(f"{figures['machine']}. {figures.get('peer', '')} Peak of a 2048 x 2048 product: {peaks}.")
+    kinds = list(zip(rates, dtypes, strict=True))
+    figures["latency"] = [latency(row, options.rounds, options.peer, *kind) for row in asked for kind in kinds]
     figures["training"] = training(options.rounds, options.peer) if options.train else None
     if options.json:
         write_json(options.json, {"command": sys.argv[1:] if argv is None else argv, **workdirs.environment(), **figures})

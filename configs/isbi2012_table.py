@@ -5,9 +5,10 @@
 
 A run over stages, each a training in a folder of the workdir: four folds of neighbouring slices for the U-Net alone and for iou_squared,
 the fourth fold for the other quality functions. Critics have both options of unet_gan_isbi2012.py: windows and products. WORKDIR/table.md
-and table.json hold both tables, on training and held-out slices, published against ours; the same command again goes on, and writes them
-anew from the stages that are finished. Other fields by --config.stages.NAME.FIELD=VALUE, for all stages --config.num_steps=N (U-Net
-alone), --config.gan_steps=N, --config.window_weight=X and --config.critic_products=BOOL (in a GAN; 0 and false are as published).
+and table.json hold the tables, on training and held-out slices, published against ours, and again of the folds alone that all methods
+have; the same command again goes on, and writes them anew from the stages that are finished. Other fields by
+--config.stages.NAME.FIELD=VALUE, for all stages --config.num_steps=N (U-Net alone), --config.gan_steps=N, --config.window_weight=X and
+--config.critic_products=BOOL (in a GAN; 0 and false are as published).
 
 Published: see unet_isbi2012.py and unet_gan_isbi2012.py. Ours: the folds; the published figures are of one split into 30 and 30 slices.
 

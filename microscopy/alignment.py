@@ -1,5 +1,8 @@
 """Whether a mask lies on its image: its outlines against the image's edges, moved and exchanged."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
@@ -111,20 +114,32 @@ def displacement(pixels: np.ndarray, mask: np.ndarray) -> tuple[int, int] | None
     return (dy, dx) if plain and max(abs(dy), abs(dx)) >= 4 else None
 
 
-def swapped(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[int, int, float, float]]:
+class Copies(NamedTuple):
+    """What `swapped` keeps of an image and its mask: their shape, and small flat copies of its edges and of its outlines, float32."""
+
+    shape: tuple[int, int]
+    edges: np.ndarray
+    outlines: np.ndarray
+
+
+def copies(pixels: np.ndarray, mask: np.ndarray) -> Copies:
+    """Returns the small copies of an image (h, w) or (h, w, 3) and its instance map (h, w)."""
+    return Copies(mask.shape, _small(edges(pixels)), _small(outlines(mask)))
+
+
+def swapped(pairs: Sequence[Copies]) -> list[tuple[int, int, float, float]]:
     """Returns (i, j, own, other) of each image i whose mask fits image j of the same size plainly better than image i itself.
 
-    `pairs`: (pixels, mask). Fit is the correlation of edges with outlines in small copies, `own` with image i, `other` with j; plainly
-    better is by `MARGIN`.
+    Fit is the correlation of edges with outlines in small copies, `own` with image i, `other` with j; plainly better is by `MARGIN`.
     """
     by_size, found = {}, []
-    for index, (pixels, _) in enumerate(pairs):
-        by_size.setdefault(pixels.shape[:2], []).append(index)
+    for index, pair in enumerate(pairs):
+        by_size.setdefault(pair.shape, []).append(index)
     for indices in by_size.values():
         if len(indices) < 2:
             continue
-        images = np.stack([_small(edges(pairs[index][0])) for index in indices])
-        masks = np.stack([_small(outlines(pairs[index][1])) for index in indices])
+        images = np.stack([pairs[index].edges for index in indices])
+        masks = np.stack([pairs[index].outlines for index in indices])
         fit = masks @ images.T
         for row, index in enumerate(indices):
             column = int(fit[row].argmax())

@@ -17,7 +17,8 @@ def boundary_weights(
     on the background and [1] in the cells, which get no second term. Host, NumPy, once for a mask: cells are taken one by one with
     `REACH` sigmas around, so that the time does not grow with cells times pixels.
     """
-    instances, margin = np.asarray(instances), int(np.ceil(REACH * sigma))
+    values, places = np.unique(instances, return_inverse=True)  # ids may be anything up to 2^31
+    instances, margin = places.reshape(np.shape(instances)) + int(values[0] > 0), int(np.ceil(REACH * sigma))
     nearest = np.full((2, *instances.shape), np.inf)
     for number, box in enumerate(scipy.ndimage.find_objects(instances), 1):
         if box is None:

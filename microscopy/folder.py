@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -42,6 +43,7 @@ def read_folder(
     skip_bad: bool = False,
     channel: str = "",
     levels: tuple[str, ...] = (),
+    kept: Callable[[Scan], Scan] = lambda scan: scan,
 ) -> tuple[list[Scan], list[Refused]]:
     """Returns the folder's images as Scans sorted by id, and the files refused (none unless `skip_bad`).
 
@@ -60,8 +62,9 @@ def read_folder(
     `select`: a text file with one id, stem or file name a line (empty lines and those that start with # are passed over): only
     these are read.
     `channel` is the one taken from an instrument's file, by `channels.choose`; heights come in nm. `nm_per_pixel` is the file's where
-    none is given. Lines of an unfinished scan are cut off and noted. Instrument's files of one stem have their whole
-    names as ids and the stem as group. Scans have the SHA-256 of the file's bytes; photographs have the unit "grey".
+    none is given. Lines of an unfinished scan are cut off and noted; its mask may have them or not. Instrument's files of one stem have
+    their whole names as ids and the stem as group. Scans have the SHA-256 of the file's bytes; photographs have the unit "grey".
+    `kept(scan)` is what is held of each scan once it is read, all of it unless another function is given.
 
     Raises DataError, naming the file, for the first image or mask that cannot be read, two images with one id, and a
     mask of another size; with `skip_bad` these are returned as Refused. A folder that is missing, no folder, or
@@ -75,7 +78,7 @@ def read_folder(
     scans, refused = [], []
     for id, files in sorted(images.items()):
         try:
-            scans.append(_read_scan(id, files, mask_paths.get(id, []), options))
+            scans.append(kept(_read_scan(id, files, mask_paths.get(id, []), options)))
         except DataError as error:
             if not skip_bad:
                 raise
@@ -115,16 +118,22 @@ def _read_scan(id: str, files: list[pathlib.Path], mask_files: list[pathlib.Path
 
 
 def _read_instances(mask_file: pathlib.Path, file: pathlib.Path, shape: tuple[int, int], lines: slice, options: _Options) -> np.ndarray:
+    cut = (len(range(*lines.indices(shape[0]))), shape[1])
     if mask_file.suffix.lower() == ".json":
-        annotated = read_labelme(mask_file, max_pixels=options.max_pixels, shape=shape, image=file)
+        annotated = read_labelme(mask_file, max_pixels=options.max_pixels, shape=shape, cut=cut, image=file)
         if annotated.passed_over:
             logging.getLogger(__name__).warning("%s: passed over: %s", mask_file, "; ".join(annotated.passed_over))
-        return _without_margins(annotated.instances[lines], options.margins, file)
+        return _without_margins(_measured(annotated.instances, cut, lines), options.margins, file)
     ids = read_mask(mask_file, max_pixels=options.max_pixels)
-    if ids.shape != shape:
+    if ids.shape not in (shape, cut):
         sizes = " and ".join(f"{size[1]} x {size[0]}" for size in (ids.shape, shape))
         raise DataError(f"{mask_file}: mask and image {file.name} differ in size ({sizes} px); make a mask of the whole image")
-    return as_instances(_without_margins(ids[lines], options.margins, file))
+    return as_instances(_without_margins(_measured(ids, cut, lines), options.margins, file))
+
+
+def _measured(mask: np.ndarray, cut: tuple[int, int], lines: slice) -> np.ndarray:
+    """The lines of a mask that its scan has: a mask made of the scan as it is read, as `tools.prelabel` makes them, has no others."""
+    return mask if mask.shape == cut else mask[lines]
 
 
 def _without_margins(array: np.ndarray, margins: tuple[int, int, int, int], file: pathlib.Path) -> np.ndarray:

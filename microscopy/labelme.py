@@ -68,7 +68,12 @@ def is_labelme(path: str | os.PathLike) -> bool:
 
 
 def read_labelme(
-    path: str | os.PathLike, *, max_pixels: int, shape: tuple[int, int] | None = None, image: str | os.PathLike | None = None
+    path: str | os.PathLike,
+    *,
+    max_pixels: int,
+    shape: tuple[int, int] | None = None,
+    cut: tuple[int, int] | None = None,
+    image: str | os.PathLike | None = None,
 ) -> Annotated:
     """Returns the instances of a Labelme file, numbered in the order in which they first appear.
 
@@ -76,16 +81,17 @@ def read_labelme(
     shapes of one label and one group_id are one instance. Points and lines, and shapes that others cover wholly, are in `passed_over`.
     `imageData` is not looked at.
 
-    `shape` (h, w): of the image, which imageHeight and imageWidth must equal. `image`: the file that the shapes belong to; imagePath may
-    name it wherever it lies, anything else only inside the file's own folder, links followed. Raises DataError, in one line naming the
-    file, for that, for damaged JSON and for shapes that cannot be: wrong types, NaN, vertices further outside than the image is large.
+    `shape` (h, w): of the image, which imageHeight and imageWidth must equal, or `cut`, that of its measured lines. `image`: the file that
+    the shapes belong to; imagePath may name it wherever it lies, anything else only inside the file's own folder, links followed. Raises
+    DataError, in one line naming the file, for that, for damaged JSON and for shapes that cannot be: wrong types, NaN, vertices further
+    outside than the image is large.
     """
     path = pathlib.Path(path)
     try:
         content = load_json(read_content(path, max_pixels=max_pixels))
         if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
             raise DataError("is no Labelme file (no list of shapes)")
-        size = _size(content, shape, max_pixels)
+        size = _size(content, shape, cut, max_pixels)
         place = content.get("imagePath") or ""
         _check_place(place, path, image)
         return dataclasses.replace(_painted(content["shapes"], size, max_pixels), image=place)
@@ -120,14 +126,14 @@ def _no_number(text: str):
     raise ValueError(f"{text} is no number")
 
 
-def _size(content: dict, shape: tuple[int, int] | None, max_pixels: int) -> tuple[int, int]:
+def _size(content: dict, shape: tuple[int, int] | None, cut: tuple[int, int] | None, max_pixels: int) -> tuple[int, int]:
     stated = content.get("imageHeight"), content.get("imageWidth")
     if stated == (None, None) and shape is not None:
         return shape
     if not all(isinstance(side, int) and not isinstance(side, bool) and 0 < side < 2**31 for side in stated):
         raise DataError("imageHeight and imageWidth are no numbers of pixels; save it again with Labelme")
     check_size(stated[1], stated[0], max_pixels)
-    if shape is not None and stated != tuple(shape):
+    if shape is not None and stated not in (tuple(shape), cut):
         raise DataError(
             f"annotates {stated[1]} x {stated[0]} px, its image has {shape[1]} x {shape[0]}; annotate the image that you train on"
         )

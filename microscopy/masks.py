@@ -53,10 +53,10 @@ def as_ids(array: np.ndarray) -> np.ndarray:
 def as_instances(ids: np.ndarray) -> np.ndarray:
     """Returns an instance map int32 (h, w): 0 = background.
 
-    A binary mask, whose only value besides 0 is 1, 255 or 65535, becomes one instance per region connected over edges
-    (touching corners do not connect), numbered from 1 in no particular order. Any other map is returned as it is.
+    A binary mask, whose only value besides 0 is 1, 255 or 65535, becomes one instance per region connected over edges and
+    corners, as predicted ones are, numbered from 1 in no particular order. Any other map is returned as it is.
     """
     top = int(ids.max())
     if top not in (1, 255, 65535) or not ((ids == 0) | (ids == top)).all():
         return ids
-    return cv2.connectedComponents((ids > 0).astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)[1]
+    return cv2.connectedComponents((ids > 0).astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)[1]

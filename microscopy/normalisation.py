@@ -135,4 +135,4 @@ def split_fold(scans: list[Scan], number: int, num: int) -> dict[str, list[Scan]
 
 
 def _natural(name: str) -> list:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
+    return [(int(part), "") if part.isascii() and part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", name)]

@@ -165,16 +165,20 @@ def _split(scans: list[Scan], facts: dict[str, dict], refused: list[Refused], co
     """(splits at the scale of the training scans, refused): split anew, and measured anew, until none has to be left out."""
     data = config.data
     while True:
-        splits = _divided(scans, config)
+        splits = divided(scans, config)
         scaled, refused = _on_one_scale(scans, splits, facts, refused, data)
         _check_some(scaled, refused, data)
         if len(scaled) == len(scans):
-            return _divided(scaled, config), refused
+            return divided(scaled, config), refused
         kept = {scan.id for scan in scaled}
         scans = [scan for scan in scans if scan.id in kept]
 
 
-def _divided(scans: list[Scan], config) -> dict[str, list[Scan]]:
+def divided(scans: list[Scan], config) -> dict[str, list[Scan]]:
+    """Returns {"train", "held_out", "test"} -> scans, by `config.data.fold` where one is set, else by the shares; their FieldErrors.
+
+    Groups are those the scans have: `sources.grouped` first, where `config.data.group_by` is set.
+    """
     data = config.data
     if data.fold:
         return normalisation.split_fold(scans, *fields.fold_of(data.fold))

@@ -2,17 +2,19 @@
 
 import dataclasses
 import re
+from collections.abc import Callable
 
 from microscopy import cells, datasets, emulsion, fields, folder, label_table, levels, simulator, stacks
 from microscopy.scan import FieldError, Refused, Scan
 
 
-def load_scans(data) -> tuple[list[Scan], list[Refused]]:
+def load_scans(data, kept: Callable[[Scan], Scan] = lambda scan: scan) -> tuple[list[Scan], list[Refused]]:
     """Returns the scans that `config.data` names and the files it refused; DataError naming what cannot be read.
 
-    With `labels` their classes and groups are the table's; with `classes` they are those of these classes only.
+    With `labels` their classes and groups are the table's; with `classes` they are those of these classes only. `kept(scan)` is what is
+    held of each scan, of a folder's as soon as it is read.
     """
-    scans, refused = _read(data)
+    scans, refused = _read(data, kept)
     if fields.option(data, "labels"):
         _, ids = levels.listed(data.source.partition(":")[2], levels.parse(fields.option(data, "levels")))
         scans = label_table.labelled(scans, data.labels, ids)
@@ -21,17 +23,13 @@ def load_scans(data) -> tuple[list[Scan], list[Refused]]:
     return scans, refused
 
 
-def _read(data) -> tuple[list[Scan], list[Refused]]:
+def _read(data, kept: Callable[[Scan], Scan]) -> tuple[list[Scan], list[Refused]]:
     kind, _, place = data.source.partition(":")
     nm = data.nm_per_pixel or None
     if fields.num_planes(data):
-        return stacks.load_stacks(data)
-    if kind == "simulated":
-        return simulator.simulated_scans(simulator.SimulatorSettings(), num_scans=data.num_simulated, seed=data.simulator_seed), []
-    if kind == "emulsion":
-        return emulsion.emulsion_scans(emulsion.EmulsionSettings(), num_scans=data.num_simulated, seed=data.simulator_seed), []
-    if kind == "cells":
-        return cells.cells_scans(cells.CellsSettings(), num_scans=data.num_simulated, seed=data.simulator_seed), []
+        return stacks.load_stacks(data, kept)
+    if kind in fields.BUILT_IN:
+        return [kept(scan) for scan in _simulated(kind, data)], []
     if kind == "folder":
         return folder.read_folder(
             place,
@@ -43,8 +41,9 @@ def _read(data) -> tuple[list[Scan], list[Refused]]:
             select=data.select or None,
             channel=data.channel,
             levels=levels.parse(fields.option(data, "levels")),
+            kept=kept,
         )
-    return datasets.read_tfds(
+    scans, refused = datasets.read_tfds(
         place,
         data_dir=data.tfds_dir or None,
         max_pixels=data.max_pixels,
@@ -52,6 +51,16 @@ def _read(data) -> tuple[list[Scan], list[Refused]]:
         masks=fields.needs_masks(data),
         skip_bad=data.skip_bad,
     )
+    return [kept(scan) for scan in scans], refused
+
+
+def _simulated(kind: str, data) -> list[Scan]:
+    how_many = {"num_scans": data.num_simulated, "seed": data.simulator_seed}
+    if kind == "emulsion":
+        return emulsion.emulsion_scans(emulsion.EmulsionSettings(), **how_many)
+    if kind == "cells":
+        return cells.cells_scans(cells.CellsSettings(), **how_many)
+    return simulator.simulated_scans(simulator.SimulatorSettings(), **how_many)
 
 
 def grouped(scans: list[Scan], pattern: str) -> list[Scan]:

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -16,16 +17,17 @@ from microscopy.flaws import luma
 from microscopy.scan import DataError, Refused, Scan
 
 
-def load_stacks(data) -> tuple[list[Scan], list[Refused]]:
+def load_stacks(data, kept: Callable[[Scan], Scan] = lambda scan: scan) -> tuple[list[Scan], list[Refused]]:
     """Returns the stacks that a config's data section names and the files it refused (none unless `skip_bad`).
 
     Of a folder they are its images and masks as `folder.read_folder` finds them, TIFF files with `config.data.planes` pages; masks keep
-    the numbers stored. DataError naming what cannot be read.
+    the numbers stored. `kept(scan)` is what is held of each. DataError naming what cannot be read.
     """
     planes = num_planes(data)
     if data.source == "emulsion":
         settings = emulsion.EmulsionSettings()
-        return emulsion.emulsion_scans(settings, num_scans=data.num_simulated, seed=data.simulator_seed, num_planes=planes), []
+        scans = emulsion.emulsion_scans(settings, num_scans=data.num_simulated, seed=data.simulator_seed, num_planes=planes)
+        return [kept(scan) for scan in scans], []
     place = data.source.partition(":")[2]
     files, nm = folder.list_scans(place), folder.checked_scale(data.nm_per_pixel or None)
     masks = folder.list_masks(place, data.masks or None) if data.use_masks else {}
@@ -36,7 +38,7 @@ def load_stacks(data) -> tuple[list[Scan], list[Refused]]:
             if scan.pixels.shape[2] != planes:
                 raise DataError(f"{file}: has {scan.pixels.shape[2]} pages, config.data.planes is {planes}; cut the stack or leave it out")
             mask = read_stack_mask(masks[id], scan, max_pixels=data.max_pixels) if id in masks else None
-            scans.append(dataclasses.replace(scan, mask=mask, nm_per_pixel=nm or scan.nm_per_pixel))
+            scans.append(kept(dataclasses.replace(scan, mask=mask, nm_per_pixel=nm or scan.nm_per_pixel)))
         except DataError as error:
             if not data.skip_bad:
                 raise

@@ -1,5 +1,6 @@
 """The critic audit: does the critic rank masks as the true quality does, does its gradient point the right way, do steps help?"""
 
+import functools
 import itertools
 
 import jax
@@ -20,7 +21,8 @@ def make_audit(config, network, critic, train_step):
 
     On `config.eval.num_images` held-out crops (training crops where none is held out): Spearman's rank correlation of said and true
     quality over the U-Net's own predictions, over those within 5 points of quality of each other (the fullest such window), and over
-    damaged masks; the mean cosine between the gradients of said and true quality with respect to the predicted mask (not for "truth",
+    damaged masks; the mean cosine between two gradients with respect to the predicted mask, of the error that the U-Net goes down (of the
+    whole mask and, with `config.train.window_weight`, of its windows) and of how far the true quality is from its best (not for "truth",
     whose masks' quality is judged by IoU). And of `config.eval.num_audited_steps` single steps from this state, on crops of training
     scans, the share after which the true quality of these crops, segmented as in the step, is better.
     """
@@ -32,16 +34,17 @@ def make_audit(config, network, critic, train_step):
         return maps.signs(network.apply({"params": params, "batch_stats": stats}, image, False))
 
     def judge(params, image, masks):
-        return critic.apply({"params": params}, image, masks[..., None], False)[0]
+        return critic.apply({"params": params}, image, masks[..., None], False)
 
     @jax.jit
     def judged(state, chosen, batch, key):
         image, truth = batch["image"], losses.to_signs(batch["mask"])
         predicted = segment(*chosen, image)
         damaged = damage(key, truth, predicted)
-        said = [judge(state.critic.params, image, masks) for masks in (predicted, damaged)]
-        slope = jax.grad(lambda masks: judge(state.critic.params, image, masks).sum())(predicted)
-        true_slope = jax.grad(lambda masks: of(masks, truth).sum())(predicted)
+        said = [judge(state.critic.params, image, masks)[0] for masks in (predicted, damaged)]
+        followed = functools.partial(losses.weighed, losses.predicted_error, config.train)
+        slope = jax.grad(lambda masks: followed(judge(state.critic.params, image, masks)))(predicted)
+        true_slope = jax.grad(lambda masks: losses.predicted_error(name, of(masks, truth)))(predicted)
         return *said, of(predicted, truth), of(damaged, truth), _cosine(slope, true_slope)
 
     def look(state, data, key):

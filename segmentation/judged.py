@@ -48,6 +48,8 @@ def evaluate(config, model: networks.UNet, probability: Callable, prepared: Prep
             figures["segmentation"] = figure(scans, found, own, prepared)
             what = f"{len(scans)} whole {name} scans"
     protocol = f"{what}; means over scans; foreground where the probability is above 0.5; {_PROTOCOLS[len(model.pool)]}"
+    if settings.objects:
+        protocol += f"; found regions under {settings.min_area} px are left out, true ones of any size count"
     return Evaluation(scalars, tables, figures, protocol, Score("segmentation/jaccard_distance", 1 - scalars["segmentation/iou"], what))
 
 
@@ -112,8 +114,7 @@ def object_scores(objects: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 def mean_diameter(objects: np.ndarray) -> float:
     """Returns the mean diameter, px, of discs of the objects' areas; 0 without any, NaN never."""
-    areas = np.bincount(objects.ravel())[1:]
-    areas = areas[areas > 0]
+    areas = np.unique(objects[objects > 0], return_counts=True)[1]  # ids may be anything up to 2^31
     return float(np.mean(2 * np.sqrt(areas / math.pi))) if areas.size else 0.0
 
 

@@ -116,6 +116,20 @@ BEST = {"module": 0.0, "squaring": 0.0, "percent": 1.0, "iou": 1.0, "iou_squared
 """The quality of a mask that is the truth: how far from it is what a network has to lessen."""
 
 
+def predicted_error(quality: str, said: jax.Array) -> jax.Array:
+    """Returns the mean of how far from the best the critic says masks are, for "truth" the cross entropy of calling them true."""
+    if quality == "truth":
+        return jnp.mean(jax.nn.softplus(-said))
+    best = BEST[quality]
+    return jnp.mean(said - best if best == 0 else best - said)
+
+
+def weighed(form, train, *pairs):
+    """Returns form(quality, ..) of the numbers in each pair, and by `train.window_weight` of the windows' (None: there are none)."""
+    whole = form(train.quality, *(pair[0] for pair in pairs))
+    return whole if pairs[0][1] is None else whole + train.window_weight * form(train.quality, *(pair[1] for pair in pairs))
+
+
 def _sum(x, weights):
     return (x if weights is None else x * weights).sum(tuple(range(1, x.ndim)), dtype=jnp.float32)
 

@@ -122,20 +122,6 @@ def critic_loss(quality: str, said: jax.Array, wanted: jax.Array) -> jax.Array:
     return jnp.mean((said - wanted) ** 2)
 
 
-def predicted_error(quality: str, said: jax.Array) -> jax.Array:
-    """Returns the mean of how far from the best the critic says masks are, for "truth" the cross entropy of calling them true."""
-    if quality == "truth":
-        return jnp.mean(jax.nn.softplus(-said))
-    best = losses.BEST[quality]
-    return jnp.mean(said - best if best == 0 else best - said)
-
-
-def weighed(form, train, *pairs):
-    """Returns form(quality, ..) of the numbers in each pair, and by `train.window_weight` of the windows' (None: there are none)."""
-    whole = form(train.quality, *(pair[0] for pair in pairs))
-    return whole if pairs[0][1] is None else whole + train.window_weight * form(train.quality, *(pair[1] for pair in pairs))
-
-
 def make_train_step(config, network, critic, optimizers):
     """Returns train_step(state, frozen, batch, key) -> (state, scalars): one update of both networks.
 
@@ -172,10 +158,10 @@ def make_train_step(config, network, critic, optimizers):
 
         def of_critic(params):
             said = judge(params, image, masks)
-            return weighed(critic_loss, train, said, wanted), said
+            return losses.weighed(critic_loss, train, said, wanted), said
 
         def of_masks(predicted):
-            return weighed(predicted_error, train, judge(params, image, predicted))
+            return losses.weighed(losses.predicted_error, train, judge(params, image, predicted))
 
         (loss_c, said), gradient_c = jax.value_and_grad(of_critic, has_aux=True)(params)
         error, to_masks = jax.value_and_grad(of_masks)(predicted)

@@ -6,13 +6,14 @@ tables). particles.csv has a row a particle (`particles.measure`), images.csv a 
 stand whenever a run ends, so that an interrupted one and those after it give what one run would have given.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
 import pathlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -44,19 +45,17 @@ def predict(network: Network, request: prediction.Request, facts: Mapping) -> pr
     tile = request.tile or automatic_tile(network)
     timed = Timed(network.probability)
     network = dataclasses.replace(network, probability=timed)
-    ladder, shapes, busy = _needs_ladder(request, network, tile), [], threading.Lock()
+    needs_ladder = make_needs_ladder(request, network, tile)
 
     def one(scan: Scan) -> dict[str, bytes]:
-        with busy:
-            shapes.append(scan.pixels.shape[:2])  # of files that arrive nobody knows how many sizes there will be
-            many = ladder or request.watch and tiling.needs_ladder(shapes, tile)
-        return contents(network, scan, timed.image(lambda: segment(network, scan, tile=tile, ladder=many)))
+        ladder = needs_ladder(scan)
+        return contents(network, scan, timed.image(lambda: segment(network, scan, tile=tile, ladder=ladder)))
 
     data = network.data
     facts = {**facts, "threshold": network.threshold, "min_area": network.min_area}
     options = {"max_pixels": data.max_pixels, "channel": data.channel, "pages": True, "workers": WORKERS}
-    outcome = prediction.write_all(request, facts, lambda file: SUFFIXES, one, **options)
-    gather(pathlib.Path(request.output))
+    with tables(pathlib.Path(request.output)):
+        outcome = prediction.write_all(request, facts, lambda file: SUFFIXES, one, **options)
     print_times(timed, outcome)
     prediction.refuse(request, outcome)
     return outcome
@@ -80,23 +79,37 @@ def check(request: prediction.Request, network: Network) -> None:
         )
 
 
-def _needs_ladder(request: prediction.Request, network: Network, tile: int) -> bool:
-    """Whether the scans there are have, at the network's scale, more sizes than are compiled one by one."""
-    if request.watch:
-        return False
-    scaled, data = network.value_map.nm_per_pixel is not None, network.data
-    found = prediction.sizes(request.input, max_pixels=data.max_pixels, channel=data.channel, pages=True, scaled=scaled)
+def make_needs_ladder(request: prediction.Request, network: Network, tile: int) -> Callable[[Scan], bool]:
+    """Returns needs_ladder(scan) -> whether its tiles come from the ladder of sizes (`tiling.in_ladder`).
+
+    All do where the input's scans have, at the network's scale, more sizes than are compiled one by one. Of files that arrive nobody knows
+    how many there will be: those too small for the least rung, which the ladder changes at their borders, always do, whatever came before;
+    the others, which it does not change, once there were more sizes.
+    """
+    data, least = network.data, tiling.least_rung(network.halo or 0, network.step)
 
     def at_scale(size, nm):
-        factor = scale_factors(nm, network) or (1.0, 1.0)
-        return tuple(-(-round(side * one) // network.grid) * network.grid for side, one in zip(size, factor, strict=True))
+        factor, (top, right, bottom, left) = scale_factors(nm, network) or (1.0, 1.0), data.margins
+        sides = size[0] - top - bottom, size[1] - left - right
+        return tuple(-(-round(side * one) // network.grid) * network.grid for side, one in zip(sides, factor, strict=True))
 
-    if not tiling.needs_ladder((at_scale(size, nm) for size, nm in found), tile):
-        return False
-    if network.halo is not None:
-        least = tiling.least_rung(network.halo, network.step)
+    if request.watch:
+        shapes, busy = set(), threading.Lock()
+
+        def arrived(scan: Scan) -> bool:
+            size = at_scale(scan.pixels.shape[:2], scan.nm_per_pixel)
+            with busy:
+                if len(shapes) <= tiling.MAX_SHAPES:
+                    shapes.add(tuple(min(side, tile) for side in size))
+                return min(size) < least or len(shapes) > tiling.MAX_SHAPES
+
+        return arrived
+    scaled = network.value_map.nm_per_pixel is not None
+    found = prediction.sizes(request.input, max_pixels=data.max_pixels, channel=data.channel, pages=True, scaled=scaled)
+    many = tiling.needs_ladder((at_scale(size, nm) for size, nm in found), tile)
+    if many and network.halo is not None:
         print(f"More than {tiling.MAX_SHAPES} sizes: those below {least} px are continued by reflection at their borders.")
-    return True
+    return lambda scan: many
 
 
 def contents(network: Network, scan: Scan, found: Segmented) -> dict[str, bytes]:
@@ -155,6 +168,19 @@ def described(id: str, found: Segmented, rows: Sequence[dict]) -> dict:
 def _plain(row: dict) -> dict:
     """JSON knows no NaN."""
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
+
+
+@contextlib.contextmanager
+def tables(folder: pathlib.Path, parts: str = PARTS, names: tuple[str, str] = ("particles.csv", "images.csv")):
+    """Within it parts are written to a folder of predictions, and at its end, by an error too, the tables of them (`gather`)."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(RunError):  # what came first is told
+            if any(folder.rglob(f"*{parts}")):
+                gather(folder, parts, names)
+        raise
+    gather(folder, parts, names)
 
 
 def gather(folder: pathlib.Path, parts: str = PARTS, names: tuple[str, str] = ("particles.csv", "images.csv")) -> None:

@@ -44,8 +44,8 @@ def predict(network: Network, request: prediction.Request, facts: Mapping) -> pr
         return read_stack(id, item.file, max_pixels=data.max_pixels)
 
     facts = {**facts, "threshold": network.threshold, "min_voxels": network.min_area}
-    outcome = prediction.write_all(request, facts, lambda file: SUFFIXES, one, max_pixels=data.max_pixels, read=read)
-    predictions.gather(pathlib.Path(request.output), PARTS, TABLES)
+    with predictions.tables(pathlib.Path(request.output), PARTS, TABLES):
+        outcome = prediction.write_all(request, facts, lambda file: SUFFIXES, one, max_pixels=data.max_pixels, read=read)
     predictions.print_times(timed, outcome, "stack", prediction.WORKERS)
     prediction.refuse(request, outcome)
     return outcome

@@ -87,6 +87,8 @@ def check(config, limits=LIMITS) -> None:
         raise ConfigError(f"config.train.augment={train.augment!r}: choose {', '.join(augment.POLICIES)}.")
     if len(train.class_weights) not in (0, 2) or not all(weight >= 0 for weight in train.class_weights):
         raise ConfigError(f"config.train.class_weights={train.class_weights}: (background, foreground) from 0 on, or () for 1 and 1.")
+    if train.class_weights and train.loss == "dice":
+        raise ConfigError(f"config.train.class_weights={train.class_weights}: has no effect with config.train.loss=dice; leave it out.")
 
 
 def make_network(config) -> networks.UNet:

@@ -8,6 +8,8 @@ import numpy as np
 
 from microscopy.atomic import write_bytes, write_json
 from studies import stages
+from training import logbook, loop
+from training import workdir as workdirs
 from training.signals import Stop
 
 PUBLISHED = {
@@ -18,6 +20,7 @@ PUBLISHED = {
 }
 """On 30 training and 30 other slices; the second network was trained on IoU squared."""
 SCORES = ("module", "squaring", "percent", "iou", "v_rand", "v_info", "binary")
+SCORED = "segmentation/iou"
 AUDIT = ("spearman_predicted", "spearman_near", "spearman_damaged", "cosine", "steps_better")
 
 
@@ -32,38 +35,68 @@ def run(config, workdir, stop: Stop) -> None:
 
 
 def gather(config, workdir: pathlib.Path) -> dict:
-    """Returns {"scores": rows, "audit": rows} of the finished stages: means over the folds of a method, NaN where nothing is finished.
+    """Returns {"scores": rows, "same folds": rows, "audit": rows} of the finished stages: means over the folds of a method.
 
-    A row of scores has `by`, `folds` and the scores of `SCORES`; training slices, held-out slices and the difference of both are rows of
-    their own, as is the baseline that calls everything a cell, on the held-out slices.
+    A row of scores has `by`, `folds`, `steps`, `scored at` and the scores of `SCORES`, NaN where there is none; training slices, held-out
+    slices and the difference of both are rows of their own, as is the baseline that calls everything a cell, on the held-out slices.
+    "same folds" has the rows again, of the folds alone that all methods have, where some have others too. Scores are what the training's
+    log has at its last evaluation: evaluation.json is that of any scans that were scored since.
     """
-    scores, audits = [{"by": f"{name} (published)", "folds": 1, **row} for name, row in PUBLISHED.items()], []
     kinds = dict.fromkeys(name.rpartition("_fold")[0] for name in config.order)
-    everything: list[dict] = []
-    for kind in kinds:
-        found = [one for name in config.order if name.rpartition("_fold")[0] == kind and (one := _finished(workdir / name))]
-        if not found:
-            continue
+    found = {kind: _of_kind(config, workdir, kind) for kind in kinds}
+    found = {kind: folds for kind, folds in found.items() if folds}
+    published = [{"by": f"{name} (published)", "folds": "-", "steps": "-", "scored at": "-", **row} for name, row in PUBLISHED.items()]
+    tables = {"scores": published + _scores(found), "same folds": []}
+    shared = set.intersection(*map(set, found.values())) if found else set()
+    if shared and any(set(folds) != shared for folds in found.values()):
+        tables["same folds"] = _scores({kind: {fold: folds[fold] for fold in folds if fold in shared} for kind, folds in found.items()})
+    audited = {kind: folds for kind, folds in found.items() if kind != "unet"}
+    tables["audit"] = [{"by": kind} | _row(folds, {name: f"critic/{name}" for name in AUDIT}) for kind, folds in audited.items()]
+    return tables
+
+
+def _of_kind(config, workdir: pathlib.Path, kind: str) -> dict[str, dict]:
+    """Fold -> what is finished of it, in the order of the folds."""
+    stages_of = {name.rpartition("_fold")[2]: name for name in config.order if name.rpartition("_fold")[0] == kind}
+    return {fold: one for fold, name in sorted(stages_of.items()) if (one := _finished(workdir / name))}
+
+
+def _scores(found: dict[str, dict[str, dict]]) -> list[dict]:
+    """The rows of scores of the finished folds of each kind, and the baseline on the held-out slices of the first."""
+    rows, everything = [], {}
+    for kind, folds in found.items():
         word = "U-Net alone" if kind == "unet" else f"U-Net in GAN, {kind}"
-        held, train = ({name: _mean(found, f"segmentation/{prefix}{name}") for name in SCORES} for prefix in ("", "train_"))
-        scores += [{"by": f"{word}, {split}", "folds": len(found), **row} for split, row in (("train", train), ("held out", held))]
-        gap = {name: held[name] - train[name] for name in SCORES}
-        scores.append({"by": f"{word}, held out minus train", "folds": len(found), **gap})
-        if kind != "unet":
-            audits.append({"by": kind, "folds": len(found), **{name: _mean(found, f"critic/{name}") for name in AUDIT}})
-        everything += [] if everything else [_baseline(one) for one in found]
+        held, train = (_row(folds, {name: f"segmentation/{prefix}{name}" for name in SCORES}) for prefix in ("", "train_"))
+        gap = held | {name: held[name] - train[name] for name in SCORES}
+        rows += [{"by": f"{word}, {part}"} | row for part, row in (("train", train), ("held out", held), ("held out minus train", gap))]
+        everything = everything or {fold: one for fold, one in folds.items() if one["baseline"]}
     if everything:
-        row = {name: float(np.mean([one[name] for one in everything])) for name in SCORES}
-        scores.append({"by": "everything a cell, held out", "folds": len(everything), **row})
-    return {"scores": scores, "audit": audits}
+        row = {name: float(np.mean([one["baseline"][name] for one in everything.values()])) for name in SCORES}
+        rows.append({"by": "everything a cell, held out", "folds": ", ".join(everything), "steps": "-", "scored at": "-", **row})
+    return rows
+
+
+def _row(folds: dict[str, dict], names: dict[str, str]) -> dict:
+    """The means over the folds of the scalars `names` (title to name), which folds these are, how long and where they were scored."""
+    steps = {title: sorted({one[title] for one in folds.values()}) for title in ("steps", "scored at")}
+    row = {"folds": ", ".join(folds)} | {title: " and ".join(f"{step:,}" for step in values) for title, values in steps.items()}
+    return row | {title: _mean(list(folds.values()), name) for title, name in names.items()}
 
 
 def _finished(folder: pathlib.Path) -> dict | None:
-    """The evaluation of a finished stage."""
+    """Of a finished stage the `scalars` of its last evaluation, the step that was `scored at`, its `steps`, and the `baseline`'s scores.
+
+    The baseline is a row of evaluation.json, None where that has since become one of other scans.
+    """
     status = folder / "status.json"
-    if not status.exists() or json.loads(status.read_text())["state"] != "finished":
+    if not status.exists() or (status := json.loads(status.read_text()))["state"] != "finished":
         return None
-    return json.loads((folder / "evaluation.json").read_text())
+    records = [record for record in logbook.read(folder / "metrics.jsonl") if SCORED in record]
+    if not records:
+        return None
+    last, evaluation = records[-1], workdirs.read_evaluation(folder)
+    own = evaluation is not None and loop.OTHER_SCANS not in evaluation["protocol"]
+    return {"scalars": last, "scored at": last["step"], "steps": status["step"], "baseline": _baseline(evaluation) if own else None}
 
 
 def _baseline(evaluation: dict) -> dict:
@@ -77,11 +110,13 @@ def _mean(found: list[dict], name: str) -> float:
 
 
 def text(tables: dict) -> str:
-    """Returns both tables as Markdown; "-" where there is no figure."""
-    parts = []
-    for title, names in (("scores", SCORES), ("audit", AUDIT)):
-        head = ["by", "folds", *names]
-        rows = [[row["by"], str(row["folds"]), *(_figure(row.get(name, math.nan)) for name in names)] for row in tables[title]]
+    """Returns the tables that have rows as Markdown; "-" where there is no figure."""
+    parts, words = [], ("by", "folds", "steps", "scored at")
+    for title, names in (("scores", SCORES), ("same folds", SCORES), ("audit", AUDIT)):
+        head = [*words, *names]
+        rows = [[*(row[word] for word in words), *(_figure(row.get(name, math.nan)) for name in names)] for row in tables[title]]
+        if not rows and title == "same folds":
+            continue
         parts.append("\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)))
     return "\n\n".join(parts) + "\n"
 

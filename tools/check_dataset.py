@@ -8,10 +8,12 @@ empty       a mask of one value                              shifted   the mask'
 swapped     the mask fits another image better than its own  same mask two scans have one mask
 duplicate   two scans show the same; the worst kind: across training, held-out and test (split by config.data and config.seed)
 
-Scans are taken as config.data names them, masks included (`use_masks` and `skip_bad` are set), neither levelled nor resampled.
+Scans are taken as config.data names them, masks included (`use_masks` and `skip_bad` are set), neither levelled nor resampled, one after
+the other: small copies are all that is kept of one. Of z-stacks the middle planes are compared, and masks with images there.
 """
 
 import collections
+import dataclasses
 import hashlib
 import pathlib
 import sys
@@ -20,10 +22,38 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from microscopy import alignment, duplicates, fields, folder, masks, normalisation, preparation
-from microscopy.scan import DataError, FieldError
+from microscopy import alignment, duplicates, fields, levels, listing, masks, preparation, sources, tiff_stack
+from microscopy.scan import DataError, FieldError, Refused, Scan
 from training import command
 from training.errors import ConfigError, RunError
+
+
+@dataclasses.dataclass(frozen=True)
+class SeenMask:
+    """What is kept of a mask: its range, shape and SHA-256; of its middle plane copies beside the image's, and the move that fits better.
+
+    `copies` and `move` (`alignment.displacement`) are None where the plane is one value.
+    """
+
+    low: int
+    high: int
+    digest: tuple
+    copies: alignment.Copies | None
+    move: tuple[int, int] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What is kept of a scan: all but its pixels and its mask, and its copy for comparison (`duplicates.descriptor`)."""
+
+    scan: Scan
+    descriptor: np.ndarray
+    mask: SeenMask | None
+
+    @property
+    def name(self) -> str:
+        """The file, or the id where there is none."""
+        return self.scan.file or self.scan.id
 
 
 def main(argv: list[str]) -> int:
@@ -40,18 +70,19 @@ def _run(values, stop) -> None:
     with config.unlocked():
         config.data.update({"use_masks": True, "skip_bad": True})
     fields.check(config)
-    scans, refused = preparation.load_scans(config.data)
+    seen, refused = look(config.data)
     found = [("size" if _is_size(item.reason) else "unreadable", item.file, item.reason) for item in refused]
-    found += unpaired(scans, config.data)
-    found += mask_values(mask_files(scans, config.data), _allowed(values.values), config.data.max_pixels)
-    scans_with_masks = [scan for scan in scans if scan.mask is not None]
-    found += empty(scans_with_masks) + same_masks(scans_with_masks)
-    found += misplaced([scan for scan in tqdm(scans_with_masks, desc="alignment", unit="scan") if np.ptp(scan.mask) > 0])
-    found += alike(scans, config)
+    mask_files, images = listed(config.data)
+    found += unpaired(seen, mask_files, () if config.data.select else images)
+    found += mask_values(mask_files, _allowed(values.values), config.data, refused)
+    with_masks = [one for one in seen if one.mask is not None]
+    found += empty(with_masks) + same_masks(with_masks)
+    found += misplaced([one for one in with_masks if one.mask.copies is not None])
+    found += alike(seen, config)
     for name, subject, text in found:
         print(f"{name}: {subject}: {text}")
     counts = collections.Counter(name for name, _, _ in found)
-    print(f"{len(scans)} scans read, {len(scans_with_masks)} with masks, {len(refused)} refused.")
+    print(f"{len(seen)} scans read, {len(with_masks)} with masks, {len(refused)} refused.")
     if found:
         raise RunError(f"{len(found)} findings: {', '.join(f'{number} {name}' for name, number in counts.items())}.")
     print("Nothing found.")
@@ -68,56 +99,66 @@ def _allowed(values: list[str] | None) -> frozenset[int] | None:
         raise ConfigError(f"--values={','.join(values)}: whole numbers with commas between.") from None
 
 
-def mask_files(scans, data) -> dict[str, pathlib.Path]:
-    """Returns id -> mask file: of the folder that `config.data` names, else of those in, beside and in the class folders of its scans.
+def look(data) -> tuple[list[Seen], list[Refused]]:
+    """Returns what is seen of the scans that `config.data` names, and the files refused; DataError where none can be read."""
+    planes, kept = fields.num_planes(data), {}
+    with tqdm(desc="scans", unit="scan") as bar:
 
-    {} where there is none.
-    """
+        def keep(scan: Scan) -> Scan:
+            middle = (..., scan.pixels.shape[2] // 2) if planes else ...
+            mask = None if scan.mask is None else _seen_mask(scan.pixels[middle], scan.mask, scan.mask[middle])
+            bare = dataclasses.replace(scan, pixels=np.empty((0, 0), scan.pixels.dtype), mask=None)
+            kept[scan.id] = Seen(bare, duplicates.descriptor(scan.pixels[middle]), mask)
+            bar.update()
+            return bare
+
+        scans, refused = sources.load_scans(data, keep)
+    return [dataclasses.replace(kept[scan.id], scan=scan) for scan in scans], refused
+
+
+def _seen_mask(pixels: np.ndarray, mask: np.ndarray, plane: np.ndarray) -> SeenMask:
+    marks = np.ptp(plane) > 0
+    copies, move = (alignment.copies(pixels, plane), alignment.displacement(pixels, plane)) if marks else (None, None)
+    digest = (mask.shape, hashlib.sha256(mask.tobytes()).hexdigest())
+    return SeenMask(int(mask.min()), int(mask.max()), digest, copies, move)
+
+
+def listed(data) -> tuple[listing.Files, listing.Files]:
+    """Returns (id -> mask files, id -> images) of the folder that `config.data` names, as reading finds them; else ({}, {})."""
     kind, _, place = data.source.partition(":")
     if kind != "folder":
-        return {}
-    root, found = folder.image_root(pathlib.Path(place).expanduser()), {}
-    places = {"": pathlib.Path(data.masks).expanduser()} if data.masks else {"": root / "masks"}
-    if not data.masks:
-        places |= {f"{one.parent.name}/": one for one in sorted(root.glob("*/masks"))}
-        if not any(one.is_dir() for one in places.values()):
-            places = {"": root.absolute().parent / "masks"}
-    for prefix, folder_of_masks in places.items():
-        if folder_of_masks.is_dir():
-            try:
-                found |= {f"{prefix}{id}": file for id, file in folder.list_scans(folder_of_masks).items()}
-            except DataError:
-                continue  # Labelme's files alone: reading them has checked their values
-    return found
+        return {}, {}
+    names = levels.parse(fields.option(data, "levels"))
+    root, images = levels.listed(place, names)
+    find = levels.level_masks(root, names, data.masks or None, images) if names else listing.mask_files(root, data.masks or None, images)
+    return find, images
 
 
-def unpaired(scans, data) -> list[tuple[str, str, str]]:
-    """Returns the findings of scans without a mask, and of mask files without a scan where no list selects among the scans."""
-    found = [("unpaired", scan.file or scan.id, "has no mask of its stem") for scan in scans if scan.mask is None]
-    if data.source.startswith("folder:") and not data.select:
-        known = folder.list_scans(data.source.partition(":")[2]).keys()
-        found += [("unpaired", str(file), "has no scan of its stem") for id, file in mask_files(scans, data).items() if id not in known]
-    return found
+def unpaired(seen: list[Seen], mask_files: listing.Files, images) -> list[tuple[str, str, str]]:
+    """Returns the findings of scans without a mask, and of mask files without one of the `images`; of () none can be without."""
+    found = [("unpaired", one.name, "has no mask of its stem") for one in seen if one.mask is None]
+    lonely = [file for id, files in mask_files.items() if images and id not in images for file in files]
+    return found + [("unpaired", str(file), "has no scan of its stem") for file in lonely]
 
 
-def mask_values(files: dict[str, pathlib.Path], allowed: frozenset[int] | None, max_pixels: int) -> list[tuple[str, str, str]]:
-    """Returns the findings of masks with a value that is not `allowed`.
+def mask_values(mask_files: listing.Files, allowed: frozenset[int] | None, data, refused: list[Refused] = ()) -> list[tuple[str, str, str]]:
+    """Returns the findings of masks with a value that is not `allowed`, and of those unreadable that none of the `refused` has named.
 
     None: where at least half of the masks have two values or fewer, and share them, every other one is named; maps of instances, each
-    with numbers of its own, are left alone.
+    with numbers of its own, are left alone. Labelme's files have names, which reading them has checked.
     """
-    sets = {}
-    for file in files.values():
+    sets, found = {}, []
+    for file in (file for files in mask_files.values() for file in files if file.suffix.lower() != ".json"):
         try:
-            sets[file] = frozenset(np.unique(masks.read_mask(file, max_pixels=max_pixels)).tolist())
-        except DataError:
-            continue  # told already, as unreadable
+            sets[file] = _values(file, data)
+        except DataError as error:
+            if not any(str(file) in item.reason for item in refused):  # such as of a mask without a scan
+                found.append(("unreadable", str(file), str(error).removeprefix(f"{file}: ")))
     if allowed is None:
         common = collections.Counter(found for found in sets.values() if len(found) == 2).most_common(1)
         if not common or 2 * common[0][1] < len(sets):
-            return []
+            return found
         allowed = common[0][0]
-    found = []
     for file, present in sets.items():
         strange = sorted(present - allowed)
         if strange:
@@ -126,46 +167,52 @@ def mask_values(files: dict[str, pathlib.Path], allowed: frozenset[int] | None, 
     return found
 
 
-def empty(scans) -> list[tuple[str, str, str]]:
+def _values(file: pathlib.Path, data) -> frozenset[int]:
+    if fields.num_planes(data):
+        return frozenset().union(*(np.unique(page).tolist() for page in tiff_stack.read_masks(file, max_pixels=data.max_pixels)))
+    return frozenset(np.unique(masks.read_mask(file, max_pixels=data.max_pixels)).tolist())
+
+
+def empty(seen: list[Seen]) -> list[tuple[str, str, str]]:
     """Returns the findings of masks that are one value throughout."""
     return [
-        ("empty", scan.file or scan.id, "its mask marks nothing" if scan.mask.max() == 0 else "its mask marks all of it as one")
-        for scan in scans
-        if np.ptp(scan.mask) == 0
+        ("empty", one.name, "its mask marks nothing" if one.mask.high == 0 else "its mask marks all of it as one")
+        for one in seen
+        if one.mask.low == one.mask.high
     ]
 
 
-def same_masks(scans) -> list[tuple[str, str, str]]:
+def same_masks(seen: list[Seen]) -> list[tuple[str, str, str]]:
     """Returns the findings of masks that two scans share, empty ones excepted."""
     first, found = {}, []
-    for scan in scans:
-        digest = (scan.mask.shape, hashlib.sha256(scan.mask.tobytes()).hexdigest())
-        if scan.mask.max() > 0 and first.setdefault(digest, scan.id) != scan.id:
-            found.append(("same mask", scan.file or scan.id, f"has the mask of {first[digest]}"))
+    for one in seen:
+        if one.mask.high > 0 and first.setdefault(one.mask.digest, one.scan.id) != one.scan.id:
+            found.append(("same mask", one.name, f"has the mask of {first[one.mask.digest]}"))
     return found
 
 
-def misplaced(scans) -> list[tuple[str, str, str]]:
+def misplaced(seen: list[Seen]) -> list[tuple[str, str, str]]:
     """Returns the findings of masks that fit their image when moved, and of those that fit another image instead."""
-    names = {index: scan.file or scan.id for index, scan in enumerate(scans)}
-    swapped = alignment.swapped([(scan.pixels, scan.mask) for scan in scans])
-    found = [("swapped", names[i], f"its mask fits {scans[j].id} better ({other:.2f} against {own:.2f})") for i, j, own, other in swapped]
+    swapped, found = alignment.swapped([one.mask.copies for one in seen]), []
+    for i, j, own, other in swapped:
+        found.append(("swapped", seen[i].name, f"its mask fits {seen[j].scan.id} better ({other:.2f} against {own:.2f})"))
     lost = {i for i, _, _, _ in swapped}
-    for index, scan in enumerate(scans):
-        moved = None if index in lost else alignment.displacement(scan.pixels, scan.mask)
-        if moved is not None:
-            found.append(("shifted", names[index], f"its mask fits when moved by {moved[0]} px down and {moved[1]} px right"))
+    for index, one in enumerate(seen):
+        if one.mask.move is not None and index not in lost:
+            found.append(("shifted", one.name, "its mask fits when moved by {} px down and {} px right".format(*one.mask.move)))
     return found
 
 
-def alike(scans, config) -> list[tuple[str, str, str]]:
-    """Returns the findings of scans that show the same thing, those across splits first."""
+def alike(seen: list[Seen], config) -> list[tuple[str, str, str]]:
+    """Returns the findings of scans that show the same thing, those across the splits of training first."""
+    scans = [one.scan for one in seen]
     try:
-        splits = normalisation.split(scans, config.seed, config.data.held_out, config.data.test)
+        scans = sources.grouped(scans, config.data.group_by) if config.data.group_by else scans
+        splits = preparation.divided(scans, config)
     except FieldError as error:
         raise ConfigError(str(error)) from None
     part_of = {scan.id: name for name, part in splits.items() for scan in part}
-    pairs = duplicates.near_duplicates(np.stack([duplicates.descriptor(scan.pixels) for scan in scans]))
+    pairs = duplicates.near_duplicates(np.stack([one.descriptor for one in seen]))
     found = []
     for i, j, correlation, turned in pairs:
         parts = part_of.get(scans[i].id), part_of.get(scans[j].id)

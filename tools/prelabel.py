@@ -54,7 +54,8 @@ def _run(values, stop) -> None:
         raise ConfigError("--input=FILE_OR_DIR and --output=DIR are needed: the scans, and the folder for the Labelme files.")
     if values.weights and values.workdir:
         raise ConfigError("--weights and --workdir: give one of them, or neither for the threshold.")
-    find, output, num = make_find(values), pathlib.Path(values.output), {"written": 0, "there": 0}
+    network, output, num = _network(values), pathlib.Path(values.output), {"written": 0, "there": 0}
+    find, channel = make_find(values, network), network.data.channel if network else ""
     stop.gentle, refused = True, []
     for id, file in tqdm(list_scans(values.input).items(), desc="prelabel", unit="scan"):
         if stop.signal is not None:
@@ -64,7 +65,7 @@ def _run(values, stop) -> None:
             num["there"] += 1
             continue
         try:
-            prelabel(path, read_scan(id, file, max_pixels=MAX_PIXELS), find, values.label)
+            prelabel(path, read_scan(id, file, max_pixels=MAX_PIXELS, channel=channel), find, values.label)
             num["written"] += 1
         except DataError as error:
             refused.append(f"{file}: {str(error).removeprefix(f'{file}: ')}")
@@ -75,17 +76,23 @@ def _run(values, stop) -> None:
         raise RunError("\n".join([f"{len(refused)} scans have none:", *refused[:3]]))
 
 
-def make_find(values) -> Callable[[Scan], np.ndarray]:
-    """Returns find(scan) -> int32 instance map (h, w) by the flags: of a U-Net, or of the threshold."""
+def _network(values) -> inference.Network | None:
+    """The U-Net that the flags name."""
     if not values.weights and not values.workdir:
-        return lambda scan: instances.otsu_watershed(shown_values(scan), values.polarity, min_area=values.min_area)
+        return None
     if values.weights:
         network, _ = exported.load(values.weights)
     else:
         network, _ = exported.of_workdir(workdirs.read_config(values.workdir), values.workdir, values.checkpoint)
-
     if network.stacks:
         raise ConfigError("its network is of stacks; labels are made by networks of images.")
+    return network
+
+
+def make_find(values, network: inference.Network | None) -> Callable[[Scan], np.ndarray]:
+    """Returns find(scan) -> int32 instance map (h, w): of a U-Net, or (None) of the threshold that the flags describe."""
+    if network is None:
+        return lambda scan: instances.otsu_watershed(shown_values(scan), values.polarity, min_area=values.min_area)
 
     def find(scan):
         probability = inference.segment(network, scan).probability

@@ -28,9 +28,9 @@ def num_flops(lowered) -> float:
     return float((cost[0] if isinstance(cost, list) else cost or {}).get("flops", 0.0))
 
 
-def matmul_rate(size: int = 1024, repeats: int = 3) -> float:
-    """Returns floating-point operations a second of a float32 matrix product, the best of a few."""
-    matrix = jnp.ones((size, size))
+def matmul_rate(size: int = 1024, repeats: int = 3, dtype=jnp.float32) -> float:
+    """Returns floating-point operations a second of a matrix product in `dtype`, the best of a few."""
+    matrix = jnp.ones((size, size), dtype)
     product = jax.jit(jnp.matmul)
     product(matrix, matrix).block_until_ready()
     best = float("inf")

@@ -28,6 +28,10 @@ class Keys(NamedTuple):
     fixed: jax.Array
 
 
+OTHER_SCANS = "Held-out scans: those of"
+"""In the protocol of an evaluation of other scans than the run holds out."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """What stays the same from a run's first step to its last; `shown` is the batch of held-out crops that pictures are made of."""
@@ -299,7 +303,7 @@ def evaluate(config, workdir, which: str = "last", place: str = "", nm_per_pixel
     keys = Keys(*jax.random.split(jax.random.key(config.seed), 4))
     evaluation = task.evaluate(state, task.frozen, data, keys.fixed)
     if place:
-        evaluation = dataclasses.replace(evaluation, protocol=f"{evaluation.protocol} Held-out scans: those of {place}.")
+        evaluation = dataclasses.replace(evaluation, protocol=f"{evaluation.protocol} {OTHER_SCANS} {place}.")
     workdirs.write_evaluation(workdir, step, evaluation)
     return evaluation
 

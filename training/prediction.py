@@ -214,9 +214,8 @@ def write_all(
     Those of the scan with the id "a" are the files "a" + suffix, `suffixes(file)` of the input file and, with their contents, `one(scan)`
     of what was read. A scan all of whose files are there is left. `one` runs in several threads: what must be alone takes its own lock.
     prediction.json holds the `facts`; a folder of others is refused (ConfigError). A scan that raises DataError is named and the
-    others go on. The disk's refusal ends it at once (RunError). `pages` makes each page of a TIFF a scan (`items`), `read` reads
-    a file in place of `make_read`'s. With `request.watch`
-    scans are predicted as they arrive (`arrivals.settled`), until a signal.
+    others go on. The disk's refusal ends it at once (RunError). `pages` makes each page of a TIFF a scan (`items`), `read` reads a file in
+    place of `make_read`'s. With `request.watch` scans are predicted as they arrive, until a signal; one of a name that came is refused.
     """
     check(request)
     folder, waits = pathlib.Path(request.output), request.watch
@@ -243,15 +242,32 @@ def write_all(
 
     request.stop.gentle = True  # between two files nothing is half-written
     started, written, there, refused = time.monotonic(), 0, 0, []
-    rounds = (named(items(found, pages)) for found in arrivals.settled(request.input, request.stop)) if waits else (files,)
+    clashes = []
+    rounds = (named(found) for found in _arriving(request, pages, clashes)) if waits else (files,)
     for found in rounds:
         wanted = {id: [folder / f"{id}{suffix}" for suffix in suffixes(item.file)] for id, item in found.items()}
         missing = {id: found[id] for id, paths in wanted.items() if not all(path.exists() for path in paths)}
         num, wrong = _each(predict, missing, request.stop, len(found), workers, quiet=waits)
         written, there, refused = written + num, there + len(found) - len(missing), refused + wrong
-    outcome = Outcome(written, there, refused, tuple(spans))
+    outcome = Outcome(written, there, [*refused, *clashes], tuple(spans))
     print(summary(folder, outcome, time.monotonic() - started, request.stop))
     return outcome
+
+
+def _arriving(request: Request, pages: bool, clashes: list[Refused]) -> Iterator[dict[str, Item]]:
+    """Yields the `items` of the files that arrive; those that would have the name of one before are told and added to `clashes`."""
+    known = {}
+    for found in arrivals.settled(request.input, request.stop):
+        new = {}
+        for id, file in found.items():
+            own = items({id: file}, pages)
+            same = sorted(one for one in own if known.get(one, file) != file)
+            if same:
+                clashes.append(Refused(str(file), f"would have the same name as the scan {same[0]} of {known[same[0]].name}; rename one"))
+                tqdm.write(f"refused: {file}: {clashes[-1].reason}")
+                continue
+            known, new = known | dict.fromkeys(own, file), new | own
+        yield new
 
 
 def _each(predict: Callable, missing: Mapping[str, Item], stop: Stop, total: int, workers: int, quiet: bool) -> tuple[int, list[Refused]]:

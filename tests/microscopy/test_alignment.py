@@ -22,6 +22,10 @@ def blobs(seed, shape=(160, 200)):
     return image.clip(0, 255).astype(np.uint8), scipy.ndimage.label(mask)[0].astype(np.int32)
 
 
+def swapped(pairs):
+    return alignment.swapped([alignment.copies(*pair) for pair in pairs])
+
+
 def moved(array, by):
     return np.roll(array, by, (0, 1))
 
@@ -73,9 +77,9 @@ def test_sound_masks_and_empty_images_are_left_alone():
 
 def test_exchanged_masks_are_found_with_their_partner():
     pairs = [blobs(seed) for seed in range(6)]
-    assert alignment.swapped(pairs) == []
+    assert swapped(pairs) == []
     pairs[1], pairs[4] = (pairs[1][0], pairs[4][1]), (pairs[4][0], pairs[1][1])
-    found = alignment.swapped([*pairs, blobs(9, (80, 90))])
+    found = swapped([*pairs, blobs(9, (80, 90))])
     assert [(i, j) for i, j, _, _ in found] == [(1, 4), (4, 1)] and all(other > own + 0.3 for _, _, own, other in found)
 
 
@@ -89,7 +93,7 @@ def test_real_pairs_are_sound_and_planted_faults_are_found(images, masks, tmp_pa
     (tmp_path / "names.txt").write_text("\n".join(names))
     scans, _ = read_folder(DATA / images, masks=DATA / masks, max_pixels=10**7, select=tmp_path / "names.txt")
     pairs = [(scan.pixels, scan.mask) for scan in scans]
-    assert alignment.swapped(pairs) == [] and not any(alignment.displacement(*pair) for pair in pairs)
+    assert swapped(pairs) == [] and not any(alignment.displacement(*pair) for pair in pairs)
     found = [alignment.displacement(pixels, moved(mask, (8, -6))) for pixels, mask in pairs]
     assert sum(move is not None and np.hypot(move[0] + 8, move[1] - 6) <= 2 for move in found) >= 0.7 * len(pairs)
 

@@ -40,3 +40,5 @@ def test_boundary_weights_are_high_between_two_cells_only():
     assert weights[20, 18] == pytest.approx(1 + 10 * np.exp(-9 / 50)) and weights[20, 10] == 1
     assert weights[20, 0] < 1.1 and not np.ptp(boundary_weights(np.minimum(instances, 1)) - 1)
     assert (boundary_weights(np.zeros((5, 6), int)) == 1).all()
+    np.testing.assert_array_equal(boundary_weights(instances * 1_000_000_007), weights)
+    assert (boundary_weights(np.full((5, 6), 2_000_000_000), (0.5, 2.0)) == 2).all()

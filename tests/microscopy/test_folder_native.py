@@ -76,6 +76,11 @@ def test_unfinished_lines_are_cut_from_scan_and_mask_and_noted(tmp_path):
     assert scan.note == "unfinished: 3 at the bottom of 12 lines cut off"
     np.testing.assert_allclose(scan.pixels, Z[1:7], rtol=3e-7)
     np.testing.assert_array_equal(scan.mask, ids[1:7])
+    np.save(tmp_path / "masks/a.npy", ids[:9])  # made of the scan as it is read
+    np.testing.assert_array_equal(read_folder(tmp_path, max_pixels=LIMIT)[0][0].mask, ids[:9])
+    np.save(tmp_path / "masks/a.npy", ids[:8])
+    with pytest.raises(DataError, match="differ in size"):
+        read_folder(tmp_path, max_pixels=LIMIT)
     height[4:] = np.nan
     (tmp_path / "a.sxm").write_bytes(sxm(height))
     with pytest.raises(DataError, match=r"a\.sxm: is unfinished: 4 of 12 lines"):

@@ -76,10 +76,10 @@ def test_jpeg_masks_are_refused():
 
 
 @pytest.mark.parametrize("value", [1, 255, 65535])
-def test_binary_masks_are_split_into_regions_connected_over_edges(value):
-    binary = (np.random.default_rng(1).random((40, 50)) < 0.5).astype(np.int32) * value
+def test_binary_masks_are_split_into_regions_connected_over_edges_and_corners(value):
+    binary = (np.random.default_rng(1).random((40, 50)) < 0.3).astype(np.int32) * value
     instances = as_instances(binary)
-    expected, number = scipy.ndimage.label(binary)  # its default structure is the cross: edges only
+    expected, number = scipy.ndimage.label(binary, np.ones((3, 3)))
     assert instances.dtype == np.int32 and instances.max() == number > 50
     pairs = np.unique(np.stack([instances.ravel(), expected.ravel()]), axis=1)
     assert pairs.shape[1] == number + 1  # the same regions, whatever their numbers

@@ -62,6 +62,8 @@ def test_a_fold_is_a_block_of_neighbours_by_number():
     assert {scan.group for scan in split_fold(stack, 2, 2)["held_out"]} == {"b"}
     with pytest.raises(FieldError, match="7 scans or groups cannot be cut into 8 blocks"):
         split_fold(scans, 1, 8)
+    odd = [dataclasses.replace(scan, id=f"{scan.id} m\u00b2") for scan in scans]  # a digit, but no number
+    assert sum(len(part) for part in split_fold(odd, 1, 3).values()) == 7
 
 
 @pytest.mark.parametrize("text", ["5/4", "0/3", "1/1", "2", "2/x", "-1/4"])

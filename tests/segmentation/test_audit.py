@@ -30,24 +30,26 @@ def test_spearman_is_scipys_and_0_where_there_is_no_order():
 class Fixed:
     """A critic that knows the truth, which is the sign of the image here: `said` of the true quality."""
 
-    def __init__(self, quality, said):
-        self.quality, self.said = quality, said
+    def __init__(self, quality, said, windows=None):
+        self.quality, self.said, self.windows = quality, said, windows
 
     def apply(self, variables, image, masks, train):
         truth = jnp.tile(losses.to_signs(image[..., 0]), (len(masks) // len(image), 1, 1))
-        return self.said(losses.QUALITIES[self.quality](masks[..., 0], truth)), None
+        value = losses.QUALITIES[self.quality](masks[..., 0], truth)
+        return self.said(value), self.windows and self.windows(value)[:, None, None]
 
 
-def looked(quality, said):
+def looked(quality, said, windows=None):
     config = unet_gan_isbi2012.get_config("tiny").unlock()
     config.train.update({"quality": quality, "augment": "none", "batch_size": 8, "critic_warmup": 0, "rate": 1e-3})
+    config.train.window_weight = 2.0 if windows else 0.0
     config.model.norm = "none"
     config.eval.num_audited_steps = 6
     task = metric_critic.make_task(config)
     image = jax.random.normal(jax.random.key(5), (8, 32, 32, 1)).clip(-1, 1)
     batch = {"image": image, "mask": (image[..., 0] > 0).astype(jnp.int32), "valid": jnp.arange(8) < 7}
     data = Data({}, None, None, lambda split: iter([batch, batch]), types.SimpleNamespace())
-    network, critic = metric_critic.make_network(config), Fixed(quality, said)
+    network, critic = metric_critic.make_network(config), Fixed(quality, said, windows)
     optimizers = metric_critic.supervised.make_optimizer(config.train), optax.adam(config.train.critic_rate)
     step = metric_critic.make_train_step(config, network, critic, optimizers)
     look = audit.make_audit(config, network, critic, step)
@@ -63,3 +65,9 @@ def test_a_critic_that_knows_the_truth_passes_and_its_opposite_fails(quality):
     scalars, *_ = looked(quality, lambda value: -value)
     assert scalars["critic/cosine"] == pytest.approx(-1, abs=1e-5) and scalars["critic/steps_better"] == 0
     assert scalars["critic/spearman_damaged"] == pytest.approx(-1)
+
+
+def test_the_cosine_is_of_what_the_network_follows():
+    """The whole mask's number is right, the windows' go twice as steeply the other way and count twice."""
+    scalars, *_ = looked("iou", lambda value: value, lambda value: -2 * value)
+    assert scalars["critic/cosine"] == pytest.approx(-1, abs=1e-5) and scalars["critic/spearman_predicted"] == pytest.approx(1)

@@ -81,3 +81,9 @@ def test_means_leave_out_what_has_no_value():
     rows = [{"a": 1.0, "b": float("nan")}, {"a": 3.0, "b": 2.0}]
     assert judged.mean_row(rows) == {"a": 2.0, "a_error": 1.0, "b": 2.0}
     assert np.isnan(judged.mean_row([{"a": float("nan")}])["a"])
+
+
+def test_ids_of_any_size_are_counted():
+    objects = np.zeros((20, 30), np.int32)
+    objects[2:6, 2:6], objects[10:12, 2:10] = 2_000_000_000, 7
+    assert judged.mean_diameter(objects) == pytest.approx(2 * np.sqrt(16 / np.pi))

@@ -15,6 +15,7 @@ import ml_collections
 import numpy as np
 import pytest
 
+from microscopy import tiling
 from microscopy.folder import read_scan
 from microscopy.formats import read_image
 from microscopy.native import list_channels
@@ -197,6 +198,54 @@ def test_tables_are_the_same_after_an_interruption_and_a_resume(tmp_path, monkey
     (tmp_path / "twice" / "3_particles.json").write_text('{"image": 3}')
     with pytest.raises(RunError, match="3_particles.json is damaged"):
         predict(BRIGHT, tmp_path, tmp_path / "twice")
+
+
+def test_an_error_leaves_the_tables_of_what_was_done(tmp_path, monkeypatch):
+    for index in range(3):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), discs())
+    monkeypatch.setattr(prediction, "WORKERS", 1)
+    real = prediction.contents
+
+    def failing(network, scan, found):
+        if scan.id == "2":
+            raise RunError("the disk is full")
+        return real(network, scan, found)
+
+    monkeypatch.setattr(prediction, "contents", failing)
+    with pytest.raises(RunError, match="the disk is full"):
+        predict(BRIGHT, tmp_path, tmp_path / "out")
+    assert [row["scan"] for row in table(tmp_path / "out" / "images.csv")] == ["0", "1"]
+
+
+def test_what_arrives_is_tiled_whatever_came_before_it():
+    one = network(margins=(3, 0, 0, 0))
+    least = tiling.least_rung(one.halo, one.step)
+    needs = prediction.make_needs_ladder(Request("in", "out", watch=True), one, 64 * 20)
+    small, large = (Scan("a", np.zeros((side + 3, 64 * 9), np.uint8), "") for side in (64, 64 * 10))
+    assert 64 < least < 64 * 9
+    for index in range(6):
+        assert needs(small) and not needs(large)
+        needs(Scan("b", np.zeros((64 * (index + 8), 64 * 12), np.uint8), ""))
+    assert needs(small) and not needs(large) and needs(Scan("c", np.zeros((64 * 9, 64 * 14), np.uint8), ""))
+    assert needs(small) and needs(large)
+
+
+def test_of_files_that_arrive_with_one_name_the_first_is_taken(tmp_path, monkeypatch):
+    assert cv2.imwritemulti(str(tmp_path / "s.tif"), [discs()] * 2)
+    cv2.imwrite(str(tmp_path / "s_page0002.png"), discs())
+    stop, rounds = (
+        Stop(),
+        [{"s_page0002": tmp_path / "s_page0002.png"}, {"s": tmp_path / "s.tif"}, {"s_page0002": tmp_path / "s_page0002.png"}],
+    )
+
+    def settled(place, stop):
+        yield from rounds
+        stop.signal = signal.SIGINT
+
+    monkeypatch.setattr(arrivals, "settled", settled)
+    outcome = predict(BRIGHT, tmp_path, tmp_path / "out", watch=True, stop=stop)
+    assert (outcome.written, outcome.there) == (1, 1) and [item.file for item in outcome.refused] == [str(tmp_path / "s.tif")]
+    assert "same name as the scan s_page0002 of s_page0002.png" in outcome.refused[0].reason
 
 
 def test_each_page_of_a_stack_is_a_scan(tmp_path):

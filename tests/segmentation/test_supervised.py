@@ -120,3 +120,8 @@ def test_a_config_of_another_version_is_told():
     del c.eval.num_train_scans
     with pytest.raises(ConfigError, match="config.eval.num_train_scans is missing"):
         supervised.make_task(c)
+
+
+def test_weights_that_the_loss_would_not_look_at_are_refused():
+    with pytest.raises(ConfigError, match=r"config.train.class_weights=\(1.0, 3.0\): has no effect with config.train.loss=dice"):
+        supervised.make_task(config(loss="dice", class_weights=(1.0, 3.0)))

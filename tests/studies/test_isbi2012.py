@@ -8,14 +8,19 @@ import pytest
 
 from configs import isbi2012_table
 from studies import isbi2012
+from training import loop
 from training.signals import Stop
 
 
-def finished(folder, state="finished", **scalars):
+def finished(folder, state="finished", step=1000, **scalars):
     folder.mkdir(parents=True)
-    (folder / "status.json").write_text(json.dumps({"state": state}))
+    (folder / "status.json").write_text(json.dumps({"state": state, "step": step}))
+    lines = [{"step": step // 2, "time": 0.0, "segmentation/iou": 0.1}, {"step": step, "time": 1.0, **scalars}, {"step": step, "time": 1.0}]
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     rows = [{"by": "network", "iou": 0.5}, {"by": "everything foreground", **dict.fromkeys(isbi2012.SCORES, 0.75)}]
-    (folder / "evaluation.json").write_text(json.dumps({"scalars": scalars, "tables": {"5 held-out scans, means": rows}}))
+    (folder / "evaluation.json").write_text(
+        json.dumps({"step": step, "protocol": "p", "scalars": scalars, "tables": {"5 held-out scans, means": rows}})
+    )
 
 
 def test_folds_are_averaged_and_unfinished_stages_left_out(tmp_path):
@@ -27,12 +32,25 @@ def test_folds_are_averaged_and_unfinished_stages_left_out(tmp_path):
     finished(tmp_path / "module_fold4", **{"segmentation/iou": 0.7, "critic/cosine": 0.25})
     tables = isbi2012.gather(config, tmp_path)
     rows = {row["by"]: row for row in tables["scores"]}
-    assert rows["U-Net alone, held out"]["folds"] == 2 and rows["U-Net alone, held out"]["iou"] == pytest.approx(0.7)
+    assert rows["U-Net alone, held out"]["folds"] == "2, 4" and rows["U-Net alone, held out"]["iou"] == pytest.approx(0.7)
     assert rows["U-Net alone, held out minus train"]["iou"] == pytest.approx(-0.2) and math.isnan(rows["U-Net alone, train"]["v_rand"])
     assert rows["everything a cell, held out"]["module"] == 0.75 and rows["U-Net in GAN, test (published)"]["iou"] == 0.89
     assert [row["by"] for row in tables["audit"]] == ["module"] and tables["audit"][0]["cosine"] == 0.25
     lines = isbi2012.text(tables).splitlines()
-    assert "| U-Net alone, held out | 2 | - | - | - | 0.7 | - | - | - |" in lines
+    assert "| U-Net alone, held out | 2, 4 | 1,000 | 1,000 | - | - | - | 0.7 | - | - | - |" in lines
+    same = {row["by"]: row for row in tables["same folds"]}
+    assert {row["folds"] for row in same.values()} == {"4"} and same["U-Net alone, held out"]["iou"] == pytest.approx(0.8)
+    assert "everything a cell, held out" in same and "| U-Net alone, held out | 4 | 1,000 | 1,000 | - | - | - | 0.8 | - | - | - |" in lines
+
+
+def test_another_evaluation_of_a_stage_does_not_change_the_table(tmp_path):
+    config = isbi2012_table.get_config("cpu")
+    finished(tmp_path / "unet_fold4", **{"segmentation/iou": 0.8})
+    other = json.loads((tmp_path / "unet_fold4" / "evaluation.json").read_text())
+    other |= {"scalars": {"segmentation/iou": 0.3}, "protocol": f"p {loop.OTHER_SCANS} here."}
+    (tmp_path / "unet_fold4" / "evaluation.json").write_text(json.dumps(other))
+    rows = {row["by"]: row for row in isbi2012.gather(config, tmp_path)["scores"]}
+    assert rows["U-Net alone, held out"]["iou"] == 0.8 and "everything a cell, held out" not in rows
 
 
 def test_source_masks_and_steps_are_said_once_for_all_stages():
@@ -56,4 +74,4 @@ def test_the_study_in_small(tmp_path):
     tables = json.loads((tmp_path / "table.json").read_text())
     assert [row["by"] for row in tables["scores"]][4:6] == ["U-Net alone, train", "U-Net alone, held out"]
     assert all(np.isfinite(row["iou"]) for row in tables["scores"]) and 0 <= tables["audit"][0]["steps_better"] <= 1
-    assert (tmp_path / "table.md").read_text().startswith("| by | folds | module |")
+    assert (tmp_path / "table.md").read_text().startswith("| by | folds | steps | scored at | module |")

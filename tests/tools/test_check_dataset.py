@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
+from configs import dcgan48
 from tools import check_dataset
 
 
@@ -96,6 +97,47 @@ def test_duplicates_name_the_splits(data, capsys):
     assert len(lines) == 2 and any("turned or mirrored" in line for line in lines)
     splits = ["across" in line for line in lines]
     assert splits == sorted(splits, reverse=True) and sum("both in" in line for line in lines) == splits.count(False)
+
+
+def test_duplicates_are_split_by_fold_and_group_as_in_training(data, capsys):
+    for seed in range(8):
+        for folder in (data, data / "masks"):
+            (folder / f"{seed}.png").rename(folder / f"p{seed // 2}_{seed}.png")
+    put(data, "p0_1", *blobs(0))
+    put(data, "p1_3", *blobs(4))
+    _, _, text = findings(data, capsys, "--config.data.fold=1/2", "--config.data.group_by=^(p[0-9])_")
+    lines = sorted(line.rpartition(", ")[2] for line in text.splitlines() if line.startswith("duplicate: "))
+    assert lines == ["across held-out and train", "both in held-out"]
+
+
+def test_levels_of_folders_are_checked(data, tmp_path, capsys):
+    (tmp_path / "set").mkdir()
+    data.rename(tmp_path / "set" / "first")
+    put(tmp_path / "set" / "first", "lonely", mask=blobs(21)[1])
+    (tmp_path / "set" / "first" / "masks" / "broken.png").write_bytes(b"\x89PNG none")
+    code, found, text = findings(tmp_path / "set", capsys, "--config.data.levels=patient")
+    assert code == 1 and found == {("unpaired", "lonely"), ("unpaired", "broken"), ("unreadable", "broken")} and "8 scans read" in text
+
+
+def test_stacks_are_compared_by_their_middle_planes(tmp_path, capsys):
+    (tmp_path / "masks").mkdir()
+    for seed in range(4):
+        image, mask = blobs(seed)
+        mask = np.roll(mask, (9, -5), (0, 1)) if seed == 0 else mask // 2 if seed == 1 else mask
+        assert cv2.imwritemulti(str(tmp_path / f"{seed}.tif"), [image // 2, image, image // 2])
+        assert cv2.imwritemulti(str(tmp_path / "masks" / f"{seed}.tif"), [0 * mask, mask, 0 * mask])
+    config = "--config=configs/unet3d_emulsion.py:tiny"
+    assert check_dataset.main(["", config, f"--config.data.source=folder:{tmp_path}", "--config.data.planes=3"]) == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.count(": ") >= 2]
+    assert len(lines) == 2 and lines[0].startswith("values: ") and "1.tif: has 127 beside 0, 255" in lines[0]
+    assert lines[1].startswith("shifted: ") and "0.tif: " in lines[1]
+
+
+def test_pixels_are_let_go_scan_by_scan(data):
+    config = dcgan48.get_config().unlock()
+    config.data.update({"source": f"folder:{data}", "use_masks": True})
+    seen, refused = check_dataset.look(config.data)
+    assert len(seen) == 8 and not refused and all(one.scan.pixels.size == 0 and one.scan.mask is None and one.mask for one in seen)
 
 
 def test_values_may_be_given(data, capsys):

@@ -4,12 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
-from microscopy.folder import read_folder
+from microscopy.folder import read_folder, read_scan
 from microscopy.labelme import image_file, read_labelme
 from microscopy.normalisation import ValueMap
 from microscopy.scan import DataError, Scan
 from microscopy.writing import encode_gwy
 from segmentation import exported, inference
+from tests.microscopy import native_writers
 from tests.segmentation.test_prediction import data
 from tools import prelabel
 
@@ -55,6 +56,15 @@ def test_files_beside_the_images_are_their_masks_from_then_on(scans, capsys):
     assert set(masks) == {"a", "b", "grains/c", "h"} and all(mask.max() == 2 for mask in masks.values())
 
 
+def test_labels_of_an_unfinished_scan_are_its_mask(tmp_path):
+    height = discs(0, 3).astype(np.float32)
+    height[56:] = np.nan
+    (tmp_path / "h.sxm").write_bytes(native_writers.sxm([("Z", "m", "both", (height * 1e-9,) * 2)]))
+    assert run(f"--input={tmp_path}", f"--output={tmp_path}") == 0
+    ((scan,), _) = read_folder(tmp_path, max_pixels=10**6)
+    assert scan.mask.shape == (56, 80) and np.mean((scan.mask > 0) != (discs()[:56] > 100)) < 0.02
+
+
 def test_a_file_that_exists_is_never_touched(scans, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.json").write_text("mine")
@@ -80,6 +90,12 @@ def test_a_trained_network_finds_instead_of_the_threshold(scans, tmp_path, monke
     assert run(f"--input={scans / 'a.png'}", f"--output={tmp_path / 'out'}", "--weights=m.safetensors") == 0
     mask, _ = found(tmp_path / "out" / "a.json", scans / "a.png")
     assert mask[:, :40].all() and not mask[:, 40:].any()
+    network.data.channel, seen = "Z backward", []
+    monkeypatch.setattr(
+        prelabel, "read_scan", lambda *names, **options: seen.append(options["channel"]) or read_scan(*names, max_pixels=10**6)
+    )
+    assert run(f"--input={scans / 'a.png'}", f"--output={tmp_path / 'other'}", "--weights=m.safetensors") == 0
+    assert run(f"--input={scans / 'a.png'}", f"--output={tmp_path / 'third'}") == 0 and seen == ["Z backward", ""]
 
 
 def test_a_bad_scan_is_told_and_the_others_are_done(scans, capsys):
