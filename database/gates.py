@@ -20,8 +20,9 @@ from training.errors import RunError
 SIDE, MAX_COMPARED = 32, 500
 DIGITS = 6
 """Of similarities as they are stored: the last bits of a float32 are another machine's."""
-LEAST_DISTINCT = 0.5
-"""Of the effective number of distinct images that as many crops of the training scans have: below it the set counts as collapsed."""
+LEAST_DISTINCT, VARIED = 0.1, 0.5
+"""Of the effective number of distinct images that as many crops of the training scans have: below the first a set counts as collapsed,
+below the second it is said to be less varied than the scans."""
 
 
 class Judged(NamedTuple):
@@ -134,12 +135,13 @@ def _descriptors(images: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def diversity_text(found: Mapping) -> str:
-    """Returns the line that tells of `diversity`, with what to do where the set has collapsed."""
+    """Returns the line that tells of `diversity`, with what to do where the set is less varied than the scans."""
     text = f"{found['images']} images are as varied as {found['distinct']:.0f} distinct ones; as many crops of the scans as "
     text += f"{found['distinct_real']:.0f}."
-    if not found["collapsed"]:
+    if found["ratio"] >= VARIED:
         return text
-    return f"warning: {text} The generator has collapsed: train with config.train.augment, or take another step."
+    what = "The generator has collapsed" if found["collapsed"] else "They are less varied than the scans"
+    return f"warning: {text} {what}: train longer, or with config.train.augment, or take another step."
 
 
 def trained_on(workdir) -> list[dict]:

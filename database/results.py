@@ -110,7 +110,9 @@ def _alike(chain: Chain) -> list[tuple[str, str]]:
     made, real = (_number(told.get(name)) for name in ("distinct", "distinct_real"))
     if math.isfinite(made) and math.isfinite(real):
         words = f"{told.get('images')} images are as varied as {made:.0f} distinct ones; as many crops of the scans as {real:.0f}"
-        return [("warn", f"{words}: the generator has collapsed.") if told.get("collapsed") else ("good", f"{words}.")]
+        if told.get("collapsed"):
+            return [("warn", f"{words}: the generator has collapsed.")]
+        return [("warn", f"{words}: less varied than the scans.") if made < COLLAPSED * real else ("good", f"{words}.")]
     if math.isnan(ratio):
         return []
     words = f"Two generated images differ by {100 * ratio:.0f} % of what two real ones differ by"
