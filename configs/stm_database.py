@@ -101,19 +101,19 @@ def cpu(c) -> None:
     """Minutes on two cores: an upscaler of half the crop, which is convolutional and serves the whole one; U-Nets at half the pixels."""
     c.data.num_simulated = 24
     c.stages.dcgan.model.base_filters = 16
-    c.stages.dcgan.train.update({"num_steps": 3_500, "eval_every": 3_500, "save_every": 500, "preview_every": 500})
+    c.stages.dcgan.train.update({"num_steps": 3_000, "eval_every": 3_000, "save_every": 500, "preview_every": 500})
     for name in ("superres_before", "superres"):
         stage = c.stages[name]
         stage.model.update({"num_blocks": 2, "num_maps": 16, "discriminator_maps": 8})
-        stage.train.update({"batch_size": 4, "num_steps": 300, "eval_every": 300, "save_every": 100, "preview_every": 300})
+        stage.train.update({"batch_size": 4, "num_steps": 250, "eval_every": 250, "save_every": 50, "preview_every": 250})
         stage.eval.update({"num_images": 16})
     c.stages.real.update({"num_crops": 256, "num_scored": 100})
     c.stages.database.num_images = 256
     for name in ("unet_database", "unet_real"):
         stage = c.stages[name]
         stage.model.base_width = 8
-        stage.train.update({"batch_size": 8, "num_steps": 250, "eval_every": 250, "save_every": 50, "preview_every": 250})
-        stage.eval.num_scans = 16
+        stage.train.update({"batch_size": 8, "num_steps": 200, "eval_every": 200, "save_every": 50, "preview_every": 200})
+        stage.eval.num_scans = 8
 
 
 def tiny(c) -> None:
