@@ -46,12 +46,11 @@ def listed(path: str | os.PathLike, names: tuple[str, ...]) -> tuple[pathlib.Pat
         raise no_image(root)
     depth = names.index(CLASS) if CLASS in names else -1 if names else 0
     classes = {parts[depth] for parts in (id.split("/") for id in found) if 0 <= depth < len(parts) - 1}
-    for folder in folders_at(root, depth):
-        if folder.name not in classes:
-            raise DataError(f"{folder}: is the folder of a class and holds no image; add some, or remove it")
-    for _, folder in leaves(root, names) if names else ():
-        if not any(images_in(folder)):
-            logging.getLogger(__name__).warning("%s: holds no image and is passed over", folder)
+    empty = [folder for folder in folders_at(root, depth) if folder.name not in classes]
+    if empty and all("/" in id for id in found):  # beside images that lie in the folder itself it is no class's
+        raise DataError(f"{empty[0]}: is the folder of a class and holds no image; add some, or remove it")
+    for folder in [folder for _, folder in leaves(root, names) if not any(images_in(folder))] if names else empty:
+        logging.getLogger(__name__).warning("%s: holds no image and is passed over", folder)
     return root, found
 
 

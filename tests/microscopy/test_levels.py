@@ -109,3 +109,11 @@ def test_wrong_levels_are_named(text, words):
     with pytest.raises(FieldError, match=words) as error:
         levels.parse(text)
     assert str(error.value).startswith(f"config.data.levels={text!r}: ") and levels.parse("") == ()
+
+
+def test_a_folder_without_images_beside_images_is_no_class(tmp_path, caplog):
+    write(tmp_path / "a.png")
+    (tmp_path / "notes").mkdir()
+    with caplog.at_level(logging.WARNING):
+        assert [scan.id for scan in read(tmp_path, "")] == ["a"]
+    assert "notes: holds no image and is passed over" in caplog.text
