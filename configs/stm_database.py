@@ -113,7 +113,7 @@ def cpu(c) -> None:
         stage = c.stages[name]
         stage.model.base_width = 8
         stage.train.update({"batch_size": 8, "num_steps": 200, "eval_every": 200, "save_every": 50, "preview_every": 200})
-        stage.eval.num_scans = 8
+        stage.eval.num_scans = 16
 
 
 def tiny(c) -> None:
