@@ -146,7 +146,7 @@ def _tfds(database: Database, output: pathlib.Path) -> None:
 def _builder(tfds, features, examples: Callable, splits: set[str]) -> type:
     """The class tfds wants a set to be."""
 
-    class ScanforgeDatabase(tfds.core.GeneratorBasedBuilder):
+    class ScanforgeDatabase(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # one may follow another in a process
         """Generated microscope images with their instances."""
 
         __module__ = "scanforge"  # for a dotted module name tfds 4.9.10 needs importlib_resources, which it does not install

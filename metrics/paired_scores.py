@@ -6,7 +6,7 @@ import numpy as np
 from skimage import measure
 
 from metrics import image, overlap
-from microscopy.masks import as_ids, as_instances
+from microscopy.masks import as_ids, as_instances, is_binary
 from microscopy.scan import DataError
 
 NAMES = ("psnr", "ssim", "iou", "dice", "percent", "module", "squaring", "v_rand", "v_info", "ap50", "pq")
@@ -47,10 +47,16 @@ def _one(name: str, truth: np.ndarray, other: np.ndarray, found: dict[str, list]
     elif name in ("module", "squaring"):
         value = getattr(overlap, name)(first > 0, second > 0)
     elif name in ("v_rand", "v_info"):
-        value = overlap.partition_scores(first, second)[name]
+        value = overlap.partition_scores(_partition(other, first), _partition(truth, second))[name]
     else:
         value = overlap.object_counts(first, second)
     found.setdefault(name, []).append(value)
+
+
+def _partition(mask: np.ndarray, instances: np.ndarray) -> np.ndarray:
+    """What `overlap.segments` parts by the challenge's rule, over edges: a binary mask as it is; else the instances."""
+    ids = as_ids(mask)
+    return ids > 0 if is_binary(ids) else instances
 
 
 def _instances(mask: np.ndarray, which: str) -> np.ndarray:

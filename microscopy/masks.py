@@ -50,13 +50,18 @@ def as_ids(array: np.ndarray) -> np.ndarray:
     return array.astype(np.int32)
 
 
+def is_binary(ids: np.ndarray) -> bool:
+    """Returns whether a map of ids (h, w) says no more than where there is something: its only value besides 0 is 1, 255 or 65535."""
+    top = int(ids.max())
+    return top in (1, 255, 65535) and bool(((ids == 0) | (ids == top)).all())
+
+
 def as_instances(ids: np.ndarray) -> np.ndarray:
     """Returns an instance map int32 (h, w): 0 = background.
 
     A binary mask, whose only value besides 0 is 1, 255 or 65535, becomes one instance per region connected over edges and
     corners, as predicted ones are, numbered from 1 in no particular order. Any other map is returned as it is.
     """
-    top = int(ids.max())
-    if top not in (1, 255, 65535) or not ((ids == 0) | (ids == top)).all():
+    if not is_binary(ids):
         return ids
     return cv2.connectedComponents((ids > 0).astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)[1]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from database import choices
 from microscopy import fields
 from microscopy.normalisation import ValueMap
 from microscopy.preparation import Prepared
@@ -39,6 +40,8 @@ def fake_batch(config):
 def test_a_step_keeps_tree_shapes_and_dtypes_and_counts(name, preset):
     whole = get_config(name, preset)
     assert whole.is_locked and whole.name == f"configs/{name}.py"
+    if whole.task == "database.build":
+        choices.fit_sizes(whole)
     stages = [stage for stage in whole.stages.values() if "train" in stage] if "stages" in whole else [whole]
     for config in stages[:: max(1, len(stages) - 1)]:  # the first and the last: those between differ by a fold or a quality
         check_step(config)

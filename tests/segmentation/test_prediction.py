@@ -370,8 +370,7 @@ def test_a_bad_file_is_named_and_the_tables_have_the_others(tmp_path):
 def test_a_watch_segments_files_as_they_arrive_once_they_are_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(arrivals, "POLL_SECONDS", 0.3)
     (tmp_path / "in").mkdir()
-    stop, content = Stop(), cv2.imencode(".png", discs())[1].tobytes()
-    seen = {}
+    stop, content, seen = Stop(), cv2.imencode(".png", discs())[1].tobytes(), {}
 
     def wait_for(name):
         limit = time.monotonic() + 20
@@ -382,10 +381,9 @@ def test_a_watch_segments_files_as_they_arrive_once_they_are_whole(tmp_path, mon
         try:
             (tmp_path / "in" / "a.png").write_bytes(content)
             wait_for("a_particles.json")
-            with open(tmp_path / "in" / "b.png", "wb") as file:
+            with open(tmp_path / "in" / "b.png", "wb", buffering=0) as file:
                 for part in (content[: len(content) // 2], content[len(content) // 2 :]):
                     file.write(part)
-                    file.flush()
                     time.sleep(0.05)
             wait_for("b_particles.json")
             seen.update({name: (tmp_path / "out" / f"{name}_particles.json").exists() for name in "ab"})
