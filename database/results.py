@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from database import charts, evidence, markup
+from database import charts, evidence, gates, markup
 from database.evidence import Chain
 
 PUBLISHED = {
@@ -112,7 +112,7 @@ def _alike(chain: Chain) -> list[tuple[str, str]]:
         words = f"{told.get('images')} images are as varied as {made:.0f} distinct ones; as many crops of the scans as {real:.0f}"
         if told.get("collapsed"):
             return [("warn", f"{words}: the generator has collapsed.")]
-        return [("warn", f"{words}: less varied than the scans.") if made < COLLAPSED * real else ("good", f"{words}.")]
+        return [("warn", f"{words}: less varied than the scans.") if made < gates.VARIED * real else ("good", f"{words}.")]
     if math.isnan(ratio):
         return []
     words = f"Two generated images differ by {100 * ratio:.0f} % of what two real ones differ by"
