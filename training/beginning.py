@@ -17,7 +17,8 @@ def introduce(config, prepared, notes: tuple[str, ...] = ()) -> None:
     height, width = config.data.height, config.data.width
     counts = ", ".join(f"{len(part)} {name.replace('_', ' ')}" for name, part in prepared.splits.items())
     source = "the built-in simulator, not your scans" if config.data.source in fields.BUILT_IN else pseudonyms.source(config.data, prepared)
-    area = f" = {nm[1] * width:.4g} x {nm[0] * height:.4g} nm" if nm else ""
+    sides = (nm[1] * width, nm[0] * height) if nm else ()
+    area = " = " + " x ".join(f"{side:,.0f}" if side >= 1000 else f"{side:.4g}" for side in sides) + " nm" if nm else ""
     print(f"{config.name}: {config.task} on {source}: {counts} scans{f', {len(prepared.refused)} refused' if prepared.refused else ''}.")
     values = f"{prepared.value_map.low:.4g} .. {prepared.value_map.high:.4g} {prepared.value_map.unit}"
     reduced = "" if tuple(crop) == (height, width) else f", reduced to {width} x {height}"

@@ -3,7 +3,7 @@
 import pytest
 
 import input_pipeline
-from configs import dcgan32, srgan
+from configs import dcgan32, srgan, unet_emulsion
 from training import beginning
 
 
@@ -18,3 +18,9 @@ def test_crops_are_called_reduced_only_where_they_are(settings, line, scans, cap
     beginning.introduce(config, input_pipeline.prepare(config))
     (found,) = [text for text in capsys.readouterr().out.splitlines() if text.startswith("Crops ")]
     assert line in found and ("reduced" in found) == ("reduced" in line)
+
+
+def test_lengths_of_thousands_of_nanometres_are_written_out(capsys):
+    config = unet_emulsion.get_config("tiny")
+    beginning.introduce(config, input_pipeline.prepare(config))
+    assert "Crops 32 x 32 px = 4,800 x 4,800 nm; " in capsys.readouterr().out
