@@ -30,7 +30,8 @@ def steps(config, prepared, state, batch, num: int) -> tuple[dict[str, Callable[
     chosen = torch_steps.forms(config)
     calls = {f"PyTorch {setting.describe()}": _steps(config, num_classes, state, batch, num, setting) for setting in chosen}
     running, notes = torch_side.working(calls)
-    return running, notes + ([EAGER_PENALTY] if config.train.objective == "gp" else [])
+    partly = config.train.objective == "gp" and any("compiled" in name for name in running)
+    return running, [*notes, EAGER_PENALTY] if partly else notes
 
 
 def _steps(config, num_classes, state, batch, num, setting):
@@ -73,20 +74,19 @@ def make_step(config, setting: Setting, nets, average: list) -> Callable[..., di
             with torch.no_grad(), cast(setting):
                 generated = run[0](noise, label)
             found = critic_losses(train, setting, (nets[1], run[1]), real, generated, label, mix)
-            critic_gradient = torch.autograd.grad(found["critic/loss"], owned[1])
-            _descend(optimizers[1], owned[1], critic_gradient)
+            critic_norm = _descend(optimizers[1], owned[1], found["critic/loss"])
             if train.objective == "clip":
-                torch._foreach_clamp_min_(owned[1], -train.clip)
-                torch._foreach_clamp_max_(owned[1], train.clip)
+                weights = [parameter.detach() for parameter in owned[1]]
+                torch._foreach_clamp_min_(weights, -train.clip)
+                torch._foreach_clamp_max_(weights, train.clip)
         nets[1].requires_grad_(False)  # or a compiled one computes gradients nobody asks for
         with cast(setting):
             loss = -run[1](torch_steps.augment(run[0](noises[-1], label), train.augment), label).mean()
-        gradient = torch.autograd.grad(loss, owned[0])
-        _descend(optimizers[0], owned[0], gradient)
+        norm = _descend(optimizers[0], owned[0], loss)
         torch_steps.follow(average, [parameter.detach() for parameter in owned[0]], train.ema_decay, count)
         count += 1
-        norms = {"critic/gradient": torch_steps.norm(critic_gradient), "generator/gradient": torch_steps.norm(gradient)}
-        return {name: value.detach() for name, value in {**found, "generator/loss": loss, **norms}.items()}
+        scalars = {**found, "critic/gradient": critic_norm, "generator/loss": loss, "generator/gradient": norm}
+        return {name: value.detach() for name, value in scalars.items()}
 
     return step
 
@@ -116,10 +116,13 @@ def _adam(parameters, rate, train):
     return torch.optim.Adam(groups, rate, (train.beta1, train.beta2), fused=True)
 
 
-def _descend(optimizer, parameters, gradient) -> None:
-    for parameter, value in zip(parameters, gradient, strict=True):
-        parameter.grad = value
+def _descend(optimizer, parameters, loss) -> torch.Tensor:
+    """Takes one step and returns the gradient's norm; `backward` lays gradients out like their parameters, as fused Adam needs them."""
+    optimizer.zero_grad()
+    loss.backward(inputs=parameters)
+    norm = torch_steps.norm([parameter.grad for parameter in parameters])
     optimizer.step()
+    return norm
 
 
 def _agree(config, num_classes, state, batch) -> None:
