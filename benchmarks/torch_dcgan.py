@@ -84,11 +84,16 @@ def load_discriminator(net: nn.Sequential, params, grid: tuple[int, int]) -> Non
     convolutions = [layer for layer in net if isinstance(layer, nn.Conv2d)]
     norms = [layer for layer in net if isinstance(layer, nn.BatchNorm2d)]
     for i, layer in enumerate(convolutions):
-        torch_side.fill_convolution(layer, params[f"conv{i}"], params[f"conv{i}"]["kernel"][::-1, ::-1])
+        fill_mirrored(layer, params[f"conv{i}"])
     for i, norm in enumerate(norms, 1):
         torch_side.fill_norm(norm, params[f"norm{i}"])
     (logit,) = (layer for layer in net if isinstance(layer, nn.Linear))
     fill_last(logit, params["logit"], grid)
+
+
+def fill_mirrored(layer: nn.Conv2d, params) -> None:
+    """Copies the parameters of a gan.networks.Downsample or Convolution, its kernel mirrored."""
+    torch_side.fill_convolution(layer, params, np.asarray(params["kernel"])[::-1, ::-1])
 
 
 def fill_transposed(layer: nn.ConvTranspose2d, params) -> None:

@@ -5,12 +5,13 @@ Images are mirrored in both directions, as in benchmarks/torch_dcgan.py, where t
 
 import math
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from benchmarks import torch_side, torch_steps
-from benchmarks.torch_dcgan import fill_last, fill_transposed, strided_convolution, transposed_convolution
+from benchmarks.torch_dcgan import fill_last, fill_mirrored, fill_transposed, strided_convolution, transposed_convolution
 from gan.conditional import widths
 from training.errors import ConfigError
 
@@ -94,7 +95,7 @@ def networks(config, num_classes: int, setting: torch_steps.Setting, state) -> t
 
 def load_generator(net: Generator, params, stats) -> None:
     """Copies flax parameters, and statistics where there are any, into `net`."""
-    torch_side.fill(net.first.weight, params["Dense_0"]["kernel"].T)
+    torch_side.fill(net.first.weight, np.asarray(params["Dense_0"]["kernel"]).T)
     torch_side.fill(net.first.bias, params["Dense_0"]["bias"])
     for i, layer in enumerate(_of(net, nn.ConvTranspose2d)):
         fill_transposed(layer, params[f"Upsample_{i}"])
@@ -107,7 +108,7 @@ def load_generator(net: Generator, params, stats) -> None:
 def load_critic(net: Critic, params) -> None:
     """Copies flax parameters into `net`."""
     for i, layer in enumerate(_of(net, nn.Conv2d)):
-        torch_side.fill_convolution(layer, params[f"conv{i}"], params[f"conv{i}"]["kernel"][::-1, ::-1])
+        fill_mirrored(layer, params[f"conv{i}"])
     for i, layer in enumerate(_of(net, nn.GroupNorm)):
         torch_side.fill_norm(layer, params[f"norm{i}"])
     fill_last(net.value, params["value"], (4, 4))
