@@ -4,12 +4,13 @@ python -m benchmarks.throughput --config=configs/dcgan96.py:cpu --what=train --p
 python -m benchmarks.throughput --config=configs/dcgan96.py:cpu --what=generate --peer
 python -m benchmarks.throughput --config=configs/dcgan96.py:cpu --what=profile --peer
 
-Training is timed for every config, stage by stage where it has stages; generation for methods that generate; the peer and the profile
-are DCGAN's. docs/performance.md says what is timed and how to read it.
+Training is timed for every config, stage by stage where it has stages; generation for methods that generate; peers are DCGAN's, the
+class-conditional WGAN's and the classifier's; the profile is DCGAN's. docs/performance.md says what is timed and how to read it.
 """
 
 import contextlib
 import dataclasses
+import importlib
 import os
 import pathlib
 import sys
@@ -30,6 +31,8 @@ from training import workdir as workdirs
 from training.errors import ConfigError
 
 DCGAN, WGAN = "gan.dcgan", "gan.wgan"
+PEERS = {DCGAN: "torch_peer", WGAN: "torch_wgan_steps", "classification.classifier": "torch_classifier"}
+"""config.task to the module of benchmarks that has its networks in PyTorch."""
 OTHERS = ("superres", "segmentation")
 """Rooms whose networks have a benchmark of their own, with a peer."""
 
@@ -74,7 +77,7 @@ def _check(config, values) -> None:
     wanting = {
         "--what=generate": values.what == "generate" and not hasattr(method, "generate"),
         "--what=profile": values.what == "profile" and config.task != DCGAN,
-        "--peer": values.peer and config.task != DCGAN,
+        "--peer": values.peer and config.task not in PEERS,
     }
     for flag, refused in wanting.items():
         if refused:
@@ -84,9 +87,9 @@ def _check(config, values) -> None:
 
 
 def torch_peer(config):
-    """Returns the module benchmarks.torch_peer, which needs PyTorch; ConfigError where that is absent or has no such networks."""
+    """Returns the task's module of `PEERS`, which needs PyTorch; ConfigError where that is absent or has no such networks."""
     try:
-        from benchmarks import torch_peer as peer
+        peer = importlib.import_module(f"benchmarks.{PEERS[config.task]}")
     except ImportError as error:
         raise ConfigError(f"--peer needs PyTorch: {error}.\nInstall it (pip install torch), or measure without --peer.") from error
     peer.check(config)
@@ -116,12 +119,12 @@ def train(config, steps: int, peer=None) -> dict:
         "fixed batch": _stepping(with_fixed, state, batch, frozen, keys),
         "sample": timing.repeated(lambda: jax.block_until_ready(sample(arrays, keys.data)), num),
     }
-    if peer:
-        calls |= peer.steps(config, jax.device_get(state), np.asarray(batch["image"]), num)
+    theirs, notes = peer.steps(config, prepared, jax.device_get(state), jax.device_get(batch), num) if peer else ({}, [])
     rounds = max(3, -(-steps // num))
-    measured = timing.interleaved(calls, rounds)
+    measured = timing.interleaved(calls | theirs, rounds)
     flops = _flops(call.lower(state, arrays, frozen, keys, 1))
-    return _train_figures(config, measured, num, rounds, {"compile_seconds": seconds, "flops": flops, "num_devices": mesh.size})
+    facts = {"compile_seconds": seconds, "flops": flops, "num_devices": mesh.size, "notes": notes}
+    return _train_figures(config, measured, num, rounds, facts)
 
 
 def _compiled(call, state, arrays, frozen, keys, num):
@@ -152,18 +155,21 @@ def _train_figures(config, measured, num, rounds, figures) -> dict:
     shares = [1.0 - fixed / whole for fixed, whole in zip(measured["fixed batch"], measured["step"], strict=True)]
     figures |= {"batch_size": batch_size, "num_rounds": rounds, "steps_per_call": num, "parts": parts}
     figures |= {"images_per_second": 1e3 * batch_size / step, "data_share": float(np.median(shares))}
+    rates = {name: f"{1e3 * batch_size / part['median_ms']:.1f} images/s" for name, part in parts.items()}
     figures["flops_per_second"] = 1e3 * figures["flops"] / step
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     print(f"compiling     {figures['compile_seconds']:.1f} s, {f'through the cache {cache}' if cache else 'no cache'}; not in what follows")
     print(f"a step        {_text(parts['step'])}, {rounds} calls of {num}; {figures['images_per_second']:.1f} images/s, batch {batch_size}")
-    print(f"  fixed batch {_text(parts['fixed batch'])}: {100 * figures['data_share']:.1f} % of a step is data")
+    print(f"  fixed batch {_text(parts['fixed batch'])}, {rates['fixed batch']}: {100 * figures['data_share']:.1f} % of a step is data")
     print(f"  data alone  {_text(parts['sample'])}")
     work, rate = figures["flops"] / 1e9, figures["flops_per_second"] / 1e9
     print(f"arithmetic    {work:.2f} GFLOP a step as XLA counts them: {rate:,.0f} GFLOP/s on {figures['num_devices']} device(s)")
     peers = [name for name in measured if name not in ("step", "fixed batch", "sample")]
     figures["ratios"] = {name: timing.ratio(measured[name], measured["fixed batch"]) for name in peers}
     for name in peers:
-        print(f"{name}: {_text(parts[name])}; {timing.ratio_text(figures['ratios'][name])}, ours with the fixed batch")
+        print(f"{name}: {_text(parts[name])}, {rates[name]}; {timing.ratio_text(figures['ratios'][name])}, ours with the fixed batch")
+    for note in figures["notes"]:
+        print(note)
     return figures
 
 
@@ -192,7 +198,7 @@ def generate(config, steps: int, peer=None) -> dict:
 
     calls = {"chunk": lambda: chunk(0)}
     if peer:
-        calls |= peer.chunks(config, jax.device_get(state), size)
+        calls |= peer.chunks(config, prepared, jax.device_get(state), size)
     measured = timing.interleaved(calls, max(3, steps))
     parts = {name: timing.summary(seconds) for name, seconds in measured.items()}
     writing = _written(config, prepared, state, chunk, size, steps)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks import torch_side
 from gan.networks import NUM_BLOCKS
 from training.errors import ConfigError
 
@@ -72,15 +73,10 @@ def load_generator(net: nn.Sequential, params, stats, grid: tuple[int, int]) -> 
     ups = [layer for layer in layers if isinstance(layer, nn.ConvTranspose2d)]
     kernel = np.asarray(params["Dense_0"]["kernel"])
     kernel = kernel.reshape(kernel.shape[0], *grid, -1)[:, ::-1, ::-1]
-    _fill(layers[0].weight, kernel.transpose(3, 1, 2, 0).reshape(-1, kernel.shape[0]))
+    torch_side.fill(layers[0].weight, kernel.transpose(3, 1, 2, 0).reshape(-1, kernel.shape[0]))
     for i, (norm, up) in enumerate(zip(norms, ups, strict=True)):
-        _fill_norm(norm, params[f"BatchNorm_{i}"])
-        _fill(up.weight, np.asarray(params[f"Upsample_{i}"]["kernel"]).transpose(2, 3, 0, 1))
-        if up.bias is not None:
-            _fill(up.bias, params[f"Upsample_{i}"]["bias"])
-        if stats:
-            _fill(norm.running_mean, stats[f"BatchNorm_{i}"]["mean"])
-            _fill(norm.running_var, stats[f"BatchNorm_{i}"]["var"])
+        torch_side.fill_norm(norm, params[f"BatchNorm_{i}"], stats[f"BatchNorm_{i}"] if stats else None)
+        fill_transposed(up, params[f"Upsample_{i}"])
 
 
 def load_discriminator(net: nn.Sequential, params, grid: tuple[int, int]) -> None:
@@ -88,28 +84,30 @@ def load_discriminator(net: nn.Sequential, params, grid: tuple[int, int]) -> Non
     convolutions = [layer for layer in net if isinstance(layer, nn.Conv2d)]
     norms = [layer for layer in net if isinstance(layer, nn.BatchNorm2d)]
     for i, layer in enumerate(convolutions):
-        _fill(layer.weight, np.asarray(params[f"conv{i}"]["kernel"])[::-1, ::-1].transpose(3, 2, 0, 1))
-        if layer.bias is not None:
-            _fill(layer.bias, params[f"conv{i}"]["bias"])
+        fill_mirrored(layer, params[f"conv{i}"])
     for i, norm in enumerate(norms, 1):
-        _fill_norm(norm, params[f"norm{i}"])
+        torch_side.fill_norm(norm, params[f"norm{i}"])
     (logit,) = (layer for layer in net if isinstance(layer, nn.Linear))
-    kernel = np.asarray(params["logit"]["kernel"]).reshape(*grid, -1)[::-1, ::-1]
-    _fill(logit.weight, kernel.transpose(2, 0, 1).reshape(1, -1))
-    _fill(logit.bias, params["logit"]["bias"])
+    fill_last(logit, params["logit"], grid)
 
 
-def _fill_norm(norm, params):
-    _fill(norm.weight, params["scale"])
-    _fill(norm.bias, params["bias"])
+def fill_mirrored(layer: nn.Conv2d, params) -> None:
+    """Copies the parameters of a gan.networks.Downsample or Convolution, its kernel mirrored."""
+    torch_side.fill_convolution(layer, params, np.asarray(params["kernel"])[::-1, ::-1])
 
 
-def _fill(tensor, array):
-    array = np.array(array, np.float32)
-    if tuple(tensor.shape) != array.shape:
-        raise ValueError(f"{tuple(tensor.shape)} in PyTorch, {array.shape} in flax")
-    with torch.no_grad():
-        tensor.copy_(torch.from_numpy(array))
+def fill_transposed(layer: nn.ConvTranspose2d, params) -> None:
+    """Copies the parameters of a gan.networks.Upsample; mirrored, its kernel is the one flax has."""
+    torch_side.fill(layer.weight, np.asarray(params["kernel"]).transpose(2, 3, 0, 1))
+    if layer.bias is not None:
+        torch_side.fill(layer.bias, params["bias"])
+
+
+def fill_last(layer: nn.Linear, params, grid: tuple[int, int]) -> None:
+    """Copies the dense layer that follows a grid of (height, width) places, mirrored."""
+    kernel = np.asarray(params["kernel"]).reshape(*grid, -1)[::-1, ::-1]
+    torch_side.fill(layer.weight, kernel.transpose(2, 0, 1).reshape(1, -1))
+    torch_side.fill(layer.bias, params["bias"])
 
 
 def from_flax(image) -> torch.Tensor:

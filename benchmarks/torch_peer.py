@@ -1,4 +1,4 @@
-"""What benchmarks.throughput times in PyTorch: training steps, chunks of generated images and single layers."""
+"""What benchmarks.throughput times of DCGAN in PyTorch: training steps, chunks of generated images and single layers."""
 
 from collections.abc import Callable
 
@@ -16,18 +16,21 @@ def describe(config) -> str:
     return f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads, {device}"
 
 
-def steps(config, state, image: np.ndarray, num: int) -> dict[str, Callable[[], None]]:
-    """Returns name -> a call that trains `num` steps on the batch `image` (b, h, w, c), for every setting and order.
+def steps(config, prepared, state, batch, num: int) -> tuple[dict[str, Callable[[], None]], list[str]]:
+    """Returns (name -> a call that trains `num` steps on the batch, for every setting and order; no notes).
 
     `state` is the gan.dcgan.State all begin with, as host arrays. Each waits for its device. Compiled networks are timed in the
     usual order only: PyTorch does not pull a compiled graph back twice.
     """
+    del prepared
     torch.set_num_threads(timing.num_cores())
     torch.manual_seed(config.seed)
     chosen = torch_steps.settings(config)
     plans = [(setting, torch_steps.simultaneous, "our update") for setting in chosen if not setting.compiled]
     plans += [(setting, torch_steps.sequential, "usual update") for setting in (chosen[0], chosen[-1])]
-    return {f"PyTorch {setting.describe()}, {name}": _steps(config, state, image, num, setting, order) for setting, order, name in plans}
+    image = batch["image"]
+    calls = {f"PyTorch {setting.describe()}, {name}": _steps(config, state, image, num, setting, order) for setting, order, name in plans}
+    return calls, []
 
 
 def _steps(config, state, image, num, setting, order):
@@ -51,8 +54,9 @@ def wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def chunks(config, state, size: int) -> dict[str, Callable[[], np.ndarray]]:
+def chunks(config, prepared, state, size: int) -> dict[str, Callable[[], np.ndarray]]:
     """Returns name -> a call that gives `size` generated images as float32 on the host, for every setting."""
+    del prepared
     torch.set_num_threads(timing.num_cores())
     return {f"PyTorch {setting.describe()}": _chunk(config, state, size, setting) for setting in torch_steps.settings(config)}
 

@@ -44,6 +44,12 @@ def settings(config) -> list[Setting]:
     return [Setting("cuda", bfloat16, channels_last=True), Setting("cuda", bfloat16, channels_last=True, compiled=True)]
 
 
+def forms(config) -> list[Setting]:
+    """Returns eager and compiled, each in both memory layouts, on the device and in the type of `settings`."""
+    first = settings(config)[0]
+    return [dataclasses.replace(first, channels_last=last, compiled=way) for way in (False, True) for last in (False, True)]
+
+
 def networks(config, setting: Setting, state) -> tuple[torch.nn.Module, torch.nn.Module]:
     """Returns generator and discriminator with the parameters of `state` (gan.dcgan.State), in training mode."""
     grid = (config.data.height // 2**NUM_BLOCKS, config.data.width // 2**NUM_BLOCKS)
@@ -74,13 +80,17 @@ def make_step(config, setting: Setting, nets, order: Callable, average: list) ->
     def step(real, noise):
         nonlocal count
         scalars = order(nets, optimizers, real, noise, train, setting)
-        if average:
-            now = min(train.ema_decay, (1.0 + count) / (10.0 + count))
-            torch._foreach_lerp_(average, [p.detach() for p in nets[0].parameters()], 1.0 - now)
+        follow(average, [p.detach() for p in nets[0].parameters()], train.ema_decay, count)
         count += 1
         return scalars
 
     return step
+
+
+def follow(average: list, tensors: list, decay: float, count: int) -> None:
+    """Moves the average, a list of tensors or empty for none, towards `tensors`, as training.descent.follow does at step `count`."""
+    if average:
+        torch._foreach_lerp_(average, tensors, 1.0 - min(decay, (1.0 + count) / (10.0 + count)))
 
 
 def simultaneous(nets, optimizers, real, noise, train, setting) -> dict[str, torch.Tensor]:
@@ -99,7 +109,7 @@ def simultaneous(nets, optimizers, real, noise, train, setting) -> dict[str, tor
         for parameter, value in zip(owned, gradient, strict=True):
             parameter.grad = value
         optimizer.step()
-    return _scalars(train.loss, loss_d, loss_g, real_logits, logits, _norm(gradient_d), _norm(gradient_g))
+    return _scalars(train.loss, loss_d, loss_g, real_logits, logits, norm(gradient_d), norm(gradient_g))
 
 
 def sequential(nets, optimizers, real, noise, train, setting) -> dict[str, torch.Tensor]:
@@ -112,17 +122,18 @@ def sequential(nets, optimizers, real, noise, train, setting) -> dict[str, torch
         logits = nets[1](augment(generated.detach(), train.augment)).float()
     loss_d = discriminator_loss(real_logits, logits, train.label_smoothing)
     loss_d.backward()
-    norm_d = _norm([parameter.grad for parameter in nets[1].parameters()])  # the second pass adds to these gradients
+    norm_d = norm([parameter.grad for parameter in nets[1].parameters()])  # the second pass adds to these gradients
     optimizers[1].step()
     optimizers[0].zero_grad()
     with cast(setting):
         loss_g = generator_loss(real_logits.detach(), nets[1](augment(generated, train.augment)).float())
     loss_g.backward()
     optimizers[0].step()
-    return _scalars(train.loss, loss_d, loss_g, real_logits, logits, norm_d, _norm([parameter.grad for parameter in nets[0].parameters()]))
+    return _scalars(train.loss, loss_d, loss_g, real_logits, logits, norm_d, norm([parameter.grad for parameter in nets[0].parameters()]))
 
 
-def _norm(gradient):
+def norm(gradient) -> torch.Tensor:
+    """Returns the norm of all gradients together."""
     return torch.nn.utils.get_total_norm(gradient)
 
 
