@@ -35,7 +35,7 @@ demo: $(READY)
 	.venv/bin/python main.py --config="$(DEMO_CONFIG)" --workdir="$(DEMO_WORKDIR)"
 
 test: $(READY)
-	.venv/bin/python -m pytest -n auto --maxprocesses=4 --dist=loadfile $(PYTEST_ARGS)
+	.venv/bin/python -m pytest -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(READY)
 	.venv/bin/python -m ruff check .

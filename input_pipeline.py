@@ -210,6 +210,8 @@ def make_data(config, prepared: Prepared) -> Data:
         refresh = lambda arrays, step: arrays  # noqa: E731 - the identity, said where it is chosen
         arrays = jax.tree.map(jnp.asarray, resident(scans, prepared, data))
 
+    jitted = jax.jit(sample)
+
     def batches(split):
         index, num = list(prepared.splits).index(split), config.eval.num_images
         chosen = _subset(prepared.splits[split], data.window, [config.seed, index])
@@ -217,7 +219,6 @@ def make_data(config, prepared: Prepared) -> Data:
             return
         held = jax.tree.map(jnp.asarray, resident(chosen, prepared, data, masks=fields.label_kind(data) != "none"))
         key = jax.random.fold_in(jax.random.key(config.seed), index)
-        jitted = jax.jit(sample)
         for start in range(0, num, batch_size):
             batch = jitted(held, jax.random.fold_in(key, start))
             yield {**batch, "valid": jnp.arange(start, start + batch_size) < num}

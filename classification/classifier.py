@@ -160,7 +160,7 @@ def _task(config, counted: np.ndarray, crop: tuple[int, int]) -> Task:
     def init(key, imported):
         params, stats = _initial(network, key, imported, config.data)
         average = {"params": params, "stats": stats} if train.ema_decay else {}
-        net = Net(params, stats, optimizer.init(params))
+        net = Net(params, stats, jax.jit(optimizer.init)(params))
         return State(jnp.zeros((), jnp.int32), net, jax.tree.map(jnp.copy, average), jnp.asarray(crop, jnp.int32))
 
     def evaluate(state, frozen, data, key):

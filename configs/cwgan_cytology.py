@@ -105,7 +105,7 @@ def cpu(c) -> None:
 def tiny(c) -> None:
     """Seconds, for tests."""
     c.data.update({"height": 16, "width": 16, "num_simulated": 12})
-    c.model.update({"base_filters": 2, "latent_dim": 8})
+    c.model.update({"base_filters": 2, "latent_dim": 8, "kernel_size": 3})
     c.train.update({"batch_size": 16, "critic_updates": 2, "num_steps": 8, "steps_per_call": 2, "log_every": 2})
     c.train.update({"preview_every": 4, "save_every": 4, "eval_every": 8})
     c.eval.update({"num_images": 16, "weights": "none"})

@@ -134,7 +134,7 @@ def cpu(c) -> None:
 def tiny(c) -> None:
     """Seconds, for tests."""
     c.data.num_simulated = 5
-    c.model.update({"base_filters": 4, "latent_dim": 8})
+    c.model.update({"base_filters": 4, "latent_dim": 8, "kernel_size": 3})
     c.train.update(
         {"batch_size": 8, "num_steps": 8, "steps_per_call": 2, "log_every": 2, "preview_every": 4, "save_every": 4, "eval_every": 8}
     )

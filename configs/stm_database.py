@@ -123,8 +123,11 @@ def tiny(c) -> None:
     c.stages.real.update({"num_crops": 12, "num_scored": 8})
     c.stages.database.update({"num_images": 12, "refuse_copies": False})
     c.stages.scores.update({"num_images": 8, "weights": "none"})
+    c.stages.dcgan.eval.num_images = 8
     for name in ("unet_database", "unet_real"):
         c.stages[name].model.depth = 1
+    for name in ("dcgan", "superres_before", "superres", "unet_database", "unet_real"):
+        c.stages[name].train.update(dict.fromkeys(("num_steps", "preview_every", "save_every", "eval_every"), 4))
 
 
 PRESETS = {"": full, "cpu": cpu, "tiny": tiny}

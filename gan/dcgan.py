@@ -146,10 +146,11 @@ def _init(key, imported, config, generator, discriminator, optimizers) -> State:
         averaged = any(name.startswith("average/") for name in imported)  # the better images, where there is one
         generator_params = weights.take(imported, "average" if averaged else "generator/params", generator_params)
         discriminator_params = weights.take(imported, "discriminator/params", discriminator_params)
+    moments = [jax.jit(optimizer.init)(of) for optimizer, of in zip(optimizers, (generator_params, discriminator_params), strict=True)]
     return State(
         step=jnp.zeros((), jnp.int32),
-        generator=Net(generator_params, made["batch_stats"], optimizers[0].init(generator_params)),
-        discriminator=Net(discriminator_params, judged["batch_stats"] if spectral else {}, optimizers[1].init(discriminator_params)),
+        generator=Net(generator_params, made["batch_stats"], moments[0]),
+        discriminator=Net(discriminator_params, judged["batch_stats"] if spectral else {}, moments[1]),
         average=jax.tree.map(jnp.copy, generator_params) if config.train.ema_decay else {},
     )
 

@@ -11,6 +11,7 @@ def moments(batch_stats):
     return {name: (s["mean"], s["var"] + s["mean"] ** 2) for name, s in batch_stats.items()}
 
 
+@jax.jit
 def pooled(totals):
     """Returns the collection `batch_stats` of several batches' `moments`: means averaged, variances by the law of total variance.
 

@@ -181,7 +181,8 @@ def _init(key, imported, config, generator, critic, optimizers) -> State:
         judged = weights.take(imported, "critic/params", judged)
     if config.train.objective == "clip":
         judged = wasserstein.clipped(judged, config.train.clip)
-    nets = Net(params, made["batch_stats"], optimizers[0].init(params)), Net(judged, {}, optimizers[1].init(judged))
+    moments = [jax.jit(optimizer.init)(of) for optimizer, of in zip(optimizers, (params, judged), strict=True)]
+    nets = Net(params, made["batch_stats"], moments[0]), Net(judged, {}, moments[1])
     return State(jnp.zeros((), jnp.int32), *nets, jax.tree.map(jnp.copy, params) if config.train.ema_decay else {})
 
 

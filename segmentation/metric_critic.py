@@ -79,7 +79,8 @@ def make_task(config) -> Task:
         params, stats = supervised.initial(network, network_key, imported, config.data)
         image = jnp.zeros((1, config.data.height, config.data.width, config.data.channels))
         judge = jax.jit(critic.init, static_argnums=3)(critic_key, image, image[..., :1], False)["params"]
-        nets = Net(params, stats, optimizers[0].init(params)), Net(judge, {}, optimizers[1].init(judge))
+        moments = [jax.jit(optimizer.init)(of) for optimizer, of in zip(optimizers, (params, judge), strict=True)]
+        nets = Net(params, stats, moments[0]), Net(judge, {}, moments[1])
         average = {"params": params, "stats": stats} if train.ema_decay else {}
         return State(jnp.zeros((), jnp.int32), *nets, jax.tree.map(jnp.copy, average))
 

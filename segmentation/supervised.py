@@ -137,7 +137,7 @@ def make_task(config) -> Task:
     def init(key, imported):
         params, stats = initial(network, key, imported, config.data)
         average = {"params": params, "stats": stats} if config.train.ema_decay else {}
-        net = Net(params, stats, optimizer.init(params))
+        net = Net(params, stats, jax.jit(optimizer.init)(params))
         return State(jnp.zeros((), jnp.int32), net, jax.tree.map(jnp.copy, average))
 
     def evaluate(state, frozen, data, key):

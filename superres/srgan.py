@@ -201,8 +201,8 @@ def _init(key, imported, config, generator, discriminator, optimizers) -> State:
             judged = weights.take(imported, "discriminator/params", judged)
     return State(
         step=jnp.zeros((), jnp.int32),
-        generator=Net(params, stats, optimizers[0].init(params)),
-        discriminator=Net(judged, {}, optimizers[1].init(judged)),
+        generator=Net(params, stats, jax.jit(optimizers[0].init)(params)),
+        discriminator=Net(judged, {}, jax.jit(optimizers[1].init)(judged)),
         average=jax.tree.map(jnp.copy, params) if config.train.ema_decay else {},
     )
 

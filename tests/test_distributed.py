@@ -20,6 +20,7 @@ def start(workdir, process=None, port=0, steps=STEPS):
     flags = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
     environment = os.environ | {"XLA_FLAGS": " ".join(flags)}
     words = [sys.executable, "main.py", "--config=configs/dcgan32.py:tiny", f"--workdir={workdir}", f"--config.train.num_steps={steps}"]
+    words += ["--config.model.kernel_size=5", "--config.eval.num_images=4"]
     if process is not None:
         words.append("--distributed")
         environment |= {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(process)}

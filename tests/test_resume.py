@@ -33,6 +33,7 @@ TERMS = int(os.environ.get("SCANFORGE_TERMS", "1"))
 def tiny(scans, **train):
     config = dcgan32.get_config("tiny").unlock()
     config.data.source = f"folder:{scans}"
+    config.eval.num_images = 4
     config.train.update(train)
     return config.lock()
 
@@ -199,7 +200,12 @@ def test_begun_from_a_file_of_weights_as_from_the_workdir(twin, scans, tmp_path)
 
 def command(workdir, scans):
     """Saves every second step, so that many of the random moments fall into a save."""
-    flags = [f"--config.data.source=folder:{scans}", "--config.train.num_steps=60", "--config.train.save_every=2"]
+    flags = [
+        f"--config.data.source=folder:{scans}",
+        "--config.train.num_steps=60",
+        "--config.train.save_every=2",
+        "--config.eval.num_images=4",
+    ]
     return [sys.executable, "main.py", "--config=configs/dcgan32.py:tiny", f"--workdir={workdir}", *flags]
 
 

@@ -14,11 +14,15 @@ from training.signals import Stop
 
 def tiny(name, **train):
     config = importlib.import_module(f"configs.{name}").get_config("tiny").unlock()
-    config.train.update({"eval_every": config.train.num_steps, **train})
+    config.train.update({"eval_every": config.train.num_steps, "preview_every": config.train.num_steps, **train})
+    config.eval.num_images = 4
+    if name.startswith("unet"):
+        config.model.depth = 1
     if name == "dcgan32":
         config.data.label_field = "distance"
     if name.startswith("unet_gan"):
-        config.eval.update({"num_images": 4, "num_audited_steps": 2})
+        config.model.update({"critic_depth": 1, "critic_strided": 1})
+        config.eval.num_audited_steps = 1
     return config.lock()
 
 

@@ -70,6 +70,7 @@ def save(workdir, step: int, state, score: Score | None = None) -> pathlib.Path:
 
     Raises RunError where a leaf is NaN or infinite (nothing is written) and where the disk is full or refuses.
     """
+    state = jax.device_get(state)
     _refuse_non_finite(state, step)
     folder = pathlib.Path(workdir).resolve() / "checkpoints"
     final, temporary = folder / str(step), folder / f"writing.{step}"
@@ -77,7 +78,7 @@ def save(workdir, step: int, state, score: Score | None = None) -> pathlib.Path:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
         with _checkpointer() as checkpointer:
-            checkpointer.save(temporary / "state", leaf_names(jax.device_get(state)))
+            checkpointer.save(temporary / "state", leaf_names(state))
         _seal(temporary, step, state, score)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)
@@ -124,10 +125,8 @@ def _first_line(error) -> str:
 
 
 def _refuse_non_finite(state, step):
-    names = leaf_names(state)
-    floats = {name: leaf for name, leaf in names.items() if np.issubdtype(leaf.dtype, np.floating)}
-    for name, fine in jax.device_get({name: jax.numpy.isfinite(leaf).all() for name, leaf in floats.items()}).items():
-        if not fine:
+    for name, leaf in leaf_names(state).items():
+        if np.issubdtype(leaf.dtype, np.floating) and not np.isfinite(leaf).all():
             raise RunError(f"step {step}: {name} holds NaN or infinity; nothing was saved.\n{NON_FINITE_REMEDY}")
 
 

@@ -40,11 +40,11 @@ def test_pooling_is_the_maximum_of_windows(shape):
 def test_training_moves_the_statistics_and_inference_sees_each_image_alone(kind):
     network = Classifier(2, kind=kind, base_width=4, num_blocks=2)
     image = jax.random.normal(jax.random.key(0), (4, 12, 12, 1))
-    variables = network.init(jax.random.key(1), image, False)
-    _, moved = network.apply(variables, image, True, mutable=["batch_stats"])
+    variables = jax.jit(network.init, static_argnums=2)(jax.random.key(1), image, False)
+    _, moved = jax.jit(lambda variables, image: network.apply(variables, image, True, mutable=["batch_stats"]))(variables, image)
     assert not np.array_equal(*(jax.tree.leaves(one["batch_stats"])[0] for one in (variables, moved)))
-    out = network.apply({**variables, **moved}, image, False)
-    alone = network.apply({**variables, **moved}, image[:1], False)
+    apply = jax.jit(lambda image: network.apply({**variables, **moved}, image, False))
+    out, alone = apply(image), apply(image[:1])
     np.testing.assert_allclose(out[:1], alone, atol=1e-5)
     assert np.abs(np.asarray(out[0] - out[1])).max() > 1e-4
 
@@ -52,7 +52,7 @@ def test_training_moves_the_statistics_and_inference_sees_each_image_alone(kind)
 def test_a_residual_block_whose_convolutions_give_nothing_passes_its_input_on():
     network = Classifier(3, kind="residual", base_width=4, num_blocks=1)
     image = jax.random.normal(jax.random.key(0), (2, 9, 9, 4))
-    variables = network.init(jax.random.key(1), image, False)
+    variables = jax.jit(network.init, static_argnums=2)(jax.random.key(1), image, False)
     params = variables["params"]
     assert sorted(params) == ["BatchNorm_0", "BatchNorm_1", "Conv_0", "Conv_1", "Dense_0"]
     params = {**params, "BatchNorm_1": jax.tree.map(jnp.zeros_like, params["BatchNorm_1"])}

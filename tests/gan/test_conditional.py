@@ -75,13 +75,15 @@ def test_the_class_changes_the_image_and_the_value(conditioning):
     generator = ClassGenerator(16, 1, 2, 2, conditioning=conditioning)
     critic = Critic(2, 2, conditioning=conditioning, norm="layer")
     noise = jnp.tile(jax.random.normal(jax.random.key(0), (1, 4)), (2, 1))
-    images, _ = generator.init_with_output(jax.random.key(1), noise, jnp.array([0, 1]), train=True)
+    labels = jnp.array([0, 1])
+    images, _ = jax.jit(lambda noise: generator.init_with_output(jax.random.key(1), noise, labels, train=True))(noise)
     assert np.abs(images[0] - images[1]).max() > 1e-3
     image = jnp.tile(jax.random.normal(jax.random.key(2), (1, 16, 16, 1)), (2, 1, 1, 1))
-    values, variables = critic.init_with_output(jax.random.key(3), image, jnp.array([0, 1]), train=False)
+    values, variables = jax.jit(lambda image: critic.init_with_output(jax.random.key(3), image, labels, train=False))(image)
     assert abs(float(values[0] - values[1])) > 1e-4
     if conditioning == "projection":  # by exactly the inner product of the difference of the embeddings with the summed features
-        _, seen = critic.apply(variables, image, jnp.array([0, 1]), train=False, capture_intermediates=True, mutable=["intermediates"])
+        given = {"train": False, "capture_intermediates": True, "mutable": ["intermediates"]}
+        _, seen = jax.jit(lambda variables, image: critic.apply(variables, image, labels, **given))(variables, image)
         features = np.asarray(seen["intermediates"]["norm2"]["__call__"][0][0])
         features = np.where(features > 0, features, 0.2 * features).sum((0, 1))
         embedding = np.asarray(variables["params"]["class"]["embedding"])

@@ -1,5 +1,7 @@
 """The networks against plain XLA operations, closed forms and the published sizes."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -28,11 +30,15 @@ def test_published_sizes(size, base, gigaflops):
 def test_shapes_and_range_for_any_height_and_width(resize, height, width, channels):
     generator = Generator(height, width, channels, 2, resize_convolution=resize)
     noise = jax.random.normal(jax.random.key(1), (3, 8))
-    variables = generator.init(jax.random.key(0), noise, train=True)
-    image, _ = generator.apply(variables, noise, train=True, mutable=["batch_stats"])
+
+    @jax.jit
+    def both(noise):
+        image, _ = generator.init_with_output(jax.random.key(0), noise, train=True)
+        return image, Discriminator(2).init_with_output(jax.random.key(2), image, train=False)[0]
+
+    image, judged = both(noise)
     assert image.shape == (3, height, width, channels) and image.dtype == jnp.float32
     assert np.abs(image).max() <= 1 and np.std(image) > 0
-    judged, _ = Discriminator(2).init_with_output({"params": jax.random.key(2)}, image, train=False, mutable=True)
     assert judged.shape == (3,) and judged.dtype == jnp.float32
 
 
@@ -48,9 +54,13 @@ def test_resize_upsampling_repeats_pixels_before_its_convolution():
 def test_bfloat16_stays_near_float32():
     noise = jax.random.normal(jax.random.key(1), (4, 8))
     wide = Generator(32, 32, 1, 4)
-    variables = wide.init(jax.random.key(0), noise, train=True)
-    exact, _ = wide.apply(variables, noise, train=True, mutable=["batch_stats"])
-    coarse, _ = wide.clone(dtype=jnp.bfloat16).apply(variables, noise, train=True, mutable=["batch_stats"])
+
+    @jax.jit
+    def both(noise):
+        exact, variables = wide.init_with_output(jax.random.key(0), noise, train=True)
+        return exact, wide.clone(dtype=jnp.bfloat16).apply(variables, noise, train=True, mutable=["batch_stats"])[0]
+
+    exact, coarse = both(noise)
     assert coarse.dtype == jnp.float32
     assert 0 < float(jnp.abs(exact - coarse).max()) < 0.05
 
@@ -58,10 +68,12 @@ def test_bfloat16_stays_near_float32():
 def test_dropout_zeroes_or_scales_and_only_in_training():
     image = jax.random.normal(jax.random.key(0), (4, 32, 32, 1))
     network = Discriminator(4, dropout=0.5, norm="none")
-    params = network.init(jax.random.key(1), image, train=False)
-    quiet = network.apply(params, image, train=False)
-    np.testing.assert_array_equal(quiet, network.clone(dropout=0.0).apply(params, image, train=True))
-    loud = [network.apply(params, image, train=True, rngs={"dropout": jax.random.key(k)}) for k in (0, 0, 1)]
+    params = jax.jit(network.init, static_argnames="train")(jax.random.key(1), image, train=False)
+    quiet = jax.jit(lambda params, image: network.apply(params, image, train=False))(params, image)
+    undropped = jax.jit(lambda params, image: network.clone(dropout=0.0).apply(params, image, train=True))
+    np.testing.assert_array_equal(quiet, undropped(params, image))
+    train = jax.jit(lambda params, image, key: network.apply(params, image, train=True, rngs={"dropout": key}))
+    loud = [train(params, image, jax.random.key(k)) for k in (0, 0, 1)]
     np.testing.assert_array_equal(loud[0], loud[1])
     assert np.abs(loud[0] - loud[2]).max() > 0
     x = jnp.ones((64, 5, 7, 3))
@@ -74,9 +86,9 @@ def test_batch_norm_uses_the_batch_it_is_given():
     """A brighter, more contrasty copy of a batch gives the same logits once the first, unnormalised block is linear."""
     network = Discriminator(4, leak=1.0, dropout=0.0)
     image = jax.random.normal(jax.random.key(0), (8, 32, 32, 1))
-    variables = network.init(jax.random.key(1), image, train=False)
-    plain, _ = network.apply(variables, image, train=False, mutable=["batch_stats"])
-    scaled, _ = network.apply(variables, 3.0 * image, train=False, mutable=["batch_stats"])
+    variables = jax.jit(network.init, static_argnames="train")(jax.random.key(1), image, train=False)
+    apply = jax.jit(lambda image: network.apply(variables, image, train=False, mutable=["batch_stats"])[0])
+    plain, scaled = apply(image), apply(3.0 * image)
     np.testing.assert_allclose(plain, scaled, rtol=0.05, atol=1e-3)
 
 
@@ -84,11 +96,16 @@ def test_spectral_norm_bounds_every_layer_by_one():
     """After power iteration each used kernel, as a matrix (fan-in, features), has largest singular value 1 (NumPy SVD)."""
     image = jax.random.normal(jax.random.key(0), (4, 32, 32, 1))
     network = Discriminator(2, dropout=0.0, norm="spectral")
-    variables = network.init(jax.random.key(1), image, train=False, update_stats=True)
+    variables = jax.jit(network.init, static_argnames=("train", "update_stats"))(jax.random.key(1), image, train=False, update_stats=True)
     params, stats = variables["params"], variables["batch_stats"]
+
+    @jax.jit
+    def moved(params, stats, image):
+        variables = {"params": params, "batch_stats": stats}
+        return network.apply(variables, image, train=False, update_stats=True, mutable=["batch_stats"])[1]["batch_stats"]
+
     for _ in range(60):
-        _, changed = network.apply({"params": params, "batch_stats": stats}, image, train=False, update_stats=True, mutable=["batch_stats"])
-        stats = changed["batch_stats"]
+        stats = moved(params, stats, image)
     flat = {"/".join(k): v for k, v in _flatten(stats).items()}
     sigmas = {name: float(value) for name, value in flat.items() if name.endswith("sigma")}
     assert len(sigmas) == 5
@@ -111,8 +128,9 @@ def test_leaky_slope_is_as_given():
 
 def test_the_label_field_weighs_less():
     image = jax.random.normal(jax.random.key(0), (2, 16, 16, 2))
-    variables = Discriminator(2).init(jax.random.key(1), image, train=False)
+    variables = jax.jit(Discriminator(2).init, static_argnames="train")(jax.random.key(1), image, train=False)
 
+    @functools.partial(jax.jit, static_argnums=0)
     def judged(weight, image):
         return Discriminator(2, label_weight=weight).apply(variables, image, train=False, mutable=["batch_stats"])[0]
 

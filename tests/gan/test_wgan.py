@@ -121,9 +121,8 @@ def test_settled_statistics_are_those_of_all_classes_without_dropout():
     noise = jax.random.normal(jax.random.key(0), (16, 4, 8)).reshape(64, 8)
     label = jnp.arange(64) % 3
     variables = {"params": state.generator.params, "batch_stats": state.generator.stats}
-    _, seen = jax.jit(
-        lambda: generator.apply(variables, noise, label, train=False, capture_intermediates=True, mutable=["intermediates"])
-    )()
+    given = {"train": False, "capture_intermediates": True, "mutable": ["intermediates"]}
+    _, seen = jax.jit(lambda *arguments: generator.apply(*arguments, **given))(variables, noise, label)
     values = np.asarray(seen["intermediates"]["Upsample_0"]["__call__"][0]).reshape(64 * 4, -1)
     np.testing.assert_allclose(stats["mean"], values.mean(0), atol=1e-6)
     np.testing.assert_allclose(stats["var"], values.var(0), rtol=1e-3)

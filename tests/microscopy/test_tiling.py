@@ -27,6 +27,7 @@ def conv(images, kernel):
 SAME_SIZE = kernels((3, 3, 2, 4), (5, 5, 4, 4), (5, 5, 4, 1))
 
 
+@jax.jit
 def same_size(images):
     """Three zero-padded convolutions: receptive radius 1 + 2 + 2 = 5."""
     for kernel in SAME_SIZE:
@@ -37,6 +38,7 @@ def same_size(images):
 POOLED = kernels((3, 3, 2, 4), (3, 3, 4, 4), (3, 3, 8, 1))
 
 
+@functools.partial(jax.jit, static_argnames="factor")
 def pooled(images, factor=2):
     """A U-Net of one level, for even sizes: radius 1 (top) + 2 (one convolution at half size) + 1 (the pooling's phase) + 1 = 5."""
     top = jnp.tanh(conv(images, POOLED[0]))
@@ -49,6 +51,7 @@ def pooled(images, factor=2):
 DOUBLED = kernels((3, 3, 2, 4), (3, 3, 4, 4), (3, 3, 1, 1))
 
 
+@jax.jit
 def doubled(images):
     """Two convolutions, a sub-pixel layer x2 and one convolution on the large grid: radius 1 + 1 + 1."""
     images = conv(jnp.tanh(conv(images, DOUBLED[0])), DOUBLED[1])

@@ -60,12 +60,13 @@ def test_products_are_the_networks_maps_times_the_mask():
     kernel = stored.reshape(2, 2, 4, 2 * width + 1, -1)  # the maps, the mask, the maps times the mask
     other = images(*kernel[..., :width, :].shape)
 
+    @jax.jit
     def call(maps, products, value):
         changed = {
             "strided0": variables["params"]["strided0"]
             | {"kernel": jnp.concatenate([maps, kernel[..., width : width + 1, :], products], 3).reshape(stored.shape)}
         }
-        return np.asarray(model.apply({"params": variables["params"] | changed}, image, jnp.full_like(image, value), True)[0])
+        return model.apply({"params": variables["params"] | changed}, image, jnp.full_like(image, value), True)[0]
 
     maps, products = kernel[..., :width, :], kernel[..., width + 1 :, :]
     np.testing.assert_allclose(call(maps, other, 0.0), call(maps, products, 0.0), atol=1e-5)
@@ -78,8 +79,9 @@ def test_several_masks_of_a_scan_are_judged_as_each_alone(products):
     image, masks = images(2, 16, 16, 1), images(6, 16, 16, 1)
     model = Critic(base_width=4, depth=1, num_strided=1, hidden=8, products=products)
     variables = filled(model, image, masks, True)
-    together = model.apply(variables, image, masks, True)[0]
-    alone = [model.apply(variables, image[i % 2 : i % 2 + 1], masks[i : i + 1], True)[0] for i in range(6)]
+    judge = jax.jit(lambda image, masks: model.apply(variables, image, masks, True)[0])
+    together = judge(image, masks)
+    alone = [judge(image[i % 2 : i % 2 + 1], masks[i : i + 1]) for i in range(6)]
     np.testing.assert_allclose(together, jnp.concatenate(alone), atol=1e-5)
 
 

@@ -37,33 +37,38 @@ def test_both_networks_go_down_their_own_losses(quality, weight):
     c = config(quality=quality, supervised_weight=weight)
     task, network, critic = metric_critic.make_task(c), metric_critic.make_network(c), metric_critic.make_critic(c)
     state, data, key = task.init(jax.random.key(0), None), batch(), jax.random.key(7)
-    labels, truth = data["mask"], losses.to_signs(data["mask"])
-    damage_key = jax.random.split(key, 3)[2]
 
-    def predicted(params):
+    def predicted(params, data):
         return network.apply({"params": params}, data["image"], False)
 
-    def judge(params, masks):
+    def judge(params, data, masks):
         return critic.apply({"params": params}, data["image"], masks[..., None], False)[0]
 
-    def of_network(params):
-        said = judge(state.critic.params, maps.signs(predicted(params)))
+    def of_network(params, judging, data):
+        made = predicted(params, data)
+        said = judge(judging, data, maps.signs(made))
         error = {"iou_squared": 1 - said, "module": said, "truth": jax.nn.softplus(-said)}[quality].mean()
-        return error + weight * supervised.LOSSES[c.train.loss](maps.class_logits(predicted(params)), labels, None, None)
+        return error + weight * supervised.LOSSES[c.train.loss](maps.class_logits(made), data["mask"], None, None)
 
-    def of_critic(params):
-        own = jax.lax.stop_gradient(maps.signs(predicted(state.network.params)))
-        masks = [own, truth, damage(damage_key, truth, own)]
-        said = jnp.concatenate([judge(params, one) for one in masks])
+    def of_critic(params, making, data):
+        own, truth = maps.signs(predicted(making, data)), losses.to_signs(data["mask"])
+        masks = [own, truth, damage(jax.random.split(key, 3)[2], truth, own)]
+        said = jnp.concatenate([judge(params, data, one) for one in masks])
         if quality == "truth":
             real = jnp.repeat(jnp.array([0.0, 1.0, 0.0]), 4)
             return -(real * jax.nn.log_sigmoid(said) + (1 - real) * jax.nn.log_sigmoid(-said)).mean()
         return jnp.mean((said - jnp.concatenate([losses.QUALITIES[quality](one, truth) for one in masks])) ** 2)
 
+    @jax.jit  # both networks and the data as arguments: what is constant in a program is computed slowly, as it is compiled
+    def alone(network_params, critic_params, data):
+        wanted = jax.grad(of_network)(network_params, critic_params, data)
+        return wanted, *jax.value_and_grad(of_critic)(critic_params, network_params, data)
+
     after, scalars = jax.jit(task.train_step)(state, {}, data, key)
-    assert float(scalars["critic/loss"]) == pytest.approx(float(of_critic(state.critic.params)), rel=1e-4)
-    for loss, was, now in ((of_network, state.network, after.network), (of_critic, state.critic, after.critic)):
-        gradient = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(jax.grad(loss)(was.params))])
+    of_networks, value, of_critics = alone(state.network.params, state.critic.params, data)
+    assert float(scalars["critic/loss"]) == pytest.approx(float(value), rel=1e-4)
+    for gradients, was, now in ((of_networks, state.network, after.network), (of_critics, state.critic, after.critic)):
+        gradient = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradients)])
         sure = np.abs(gradient) > 1e-4 * np.abs(gradient).max()  # Adam's first step is minus the gradient's sign
         moved = direction(was.params, now.params)
         assert sure.mean() > 0.2 and np.mean(np.sign(moved[sure]) == -np.sign(gradient[sure])) > 0.99
@@ -75,10 +80,15 @@ def test_windows_teach_the_critic_and_lead_the_network_by_their_weight():
     c = config(quality="module", window_weight=0.5)
     task, network, critic = metric_critic.make_task(c), metric_critic.make_network(c), metric_critic.make_critic(c)
     state = task.init(jax.random.key(0), None)
-    own = maps.signs(network.apply({"params": state.network.params}, data["image"], False))
-    masks = jnp.concatenate([own, truth, damage(jax.random.split(key, 3)[2], truth, own)])
-    image, truths = jnp.concatenate([data["image"]] * 3), jnp.concatenate([truth] * 3)
-    said, windows = critic.apply({"params": state.critic.params}, image, masks[..., None], False)
+
+    @jax.jit
+    def judged(network_params, critic_params, data, truth):
+        own = maps.signs(network.apply({"params": network_params}, data["image"], False))
+        masks = jnp.concatenate([own, truth, damage(jax.random.split(key, 3)[2], truth, own)])
+        image, truths = jnp.concatenate([data["image"]] * 3), jnp.concatenate([truth] * 3)
+        return masks, truths, *critic.apply({"params": critic_params}, image, masks[..., None], False)
+
+    masks, truths, said, windows = map(np.asarray, judged(state.network.params, state.critic.params, data, truth))
     wanted = np.abs(masks - truths)
     per_window = np.array(wanted).reshape(12, 8, 4, 8, 4).mean((2, 4))
     expected = np.mean((said - wanted.mean((1, 2))) ** 2) + 0.5 * np.mean((windows - per_window) ** 2)

@@ -43,7 +43,7 @@ def test_a_step_is_adam_down_the_gradient_of_the_loss(output, loss):
         weights = jnp.asarray([1.0, 3.0]) if loss == "cross_entropy" else None
         return getattr(losses, {"cross_entropy_dice": "cross_entropy_and_dice"}.get(loss, loss))(logits, labels, batch["weight"], weights)
 
-    value, gradient = jax.value_and_grad(expected)(state.network.params)
+    value, gradient = jax.jit(jax.value_and_grad(expected))(state.network.params)
     after, scalars = jax.jit(task.train_step)(state, {}, batch, jax.random.key(1))
     assert float(scalars["network/loss"]) == pytest.approx(float(value), rel=1e-5)
     adam = optax.adam(c.train.rate, b1=c.train.beta1, b2=c.train.beta2)

@@ -66,9 +66,11 @@ def test_source_masks_and_steps_are_said_once_for_all_stages():
 
 def test_the_study_in_small(tmp_path):
     config = isbi2012_table.get_config("tiny").unlock()
-    config.order = ("unet_fold4", "iou_squared_fold4")
+    config.order, config.num_steps, config.gan_steps = ("unet_fold4", "iou_squared_fold4"), 4, 4
     for name in config.order:
         config.stages[name].eval.update({"num_images": 4, "num_train_scans": 1})
+        config.stages[name].model.depth = 1
+    config.stages.iou_squared_fold4.model.update({"critic_depth": 1, "critic_strided": 1})
     config.stages.iou_squared_fold4.eval.num_audited_steps = 2
     isbi2012.run(config.lock(), tmp_path, Stop())
     tables = json.loads((tmp_path / "table.json").read_text())

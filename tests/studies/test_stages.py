@@ -19,6 +19,7 @@ def config(**first):
     for name in c.order:
         stage = dcgan32.get_config("tiny").copy_and_resolve_references().unlock()
         stage.train.update({"num_steps": 4, "eval_every": 2})
+        stage.eval.num_images = 4
         c.stages[name] = stage
     c.stages.one.train.update(first)
     c.stages.two.init_from = "stage:one"
