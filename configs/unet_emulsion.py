@@ -24,7 +24,7 @@ def get_config(preset: str = ""):
         unet.cpu(c)
         c.model.base_width = 8
         c.data.num_simulated = 30
-        c.train.update({"batch_size": 8, "num_steps": 1_200, "rate": 3e-3})
+        c.train.update({"batch_size": 8, "num_steps": 1_500, "rate": 3e-3, "schedule": "cosine"})
         c.eval.num_scans = 6
         return c.lock()
     return unet.finished(c, preset)

@@ -10,7 +10,7 @@ from microscopy import emulsion
 from microscopy.emulsion import GRAIN, EmulsionSettings
 from microscopy.scan import DataError
 
-SMALL = EmulsionSettings(size_px=(256, 320), nm_per_pixel=300.0, blur_per_um=0.4)
+SMALL = EmulsionSettings(size_px=(256, 320), nm_per_pixel=300.0, blur_per_um=0.4, depth_of_field=3.0)
 CLEAN = dataclasses.replace(SMALL, shading=0.0, full_well=1e12, read_noise=0.0)
 
 
@@ -36,6 +36,19 @@ def test_no_threshold_solves_the_default_frames_nor_one_for_all():
     assert pixels.shape == (3, 1024, 1280) and pixels.dtype == np.uint8
     each = [best_jaccards(*pair).max() for pair in zip(pixels, truth, strict=True)]
     assert 0.2 < best_jaccards(pixels, truth).max() <= 0.75 and max(each) <= 0.75
+
+
+def test_the_mask_hangs_little_on_where_focus_is_said_to_end():
+    settings = EmulsionSettings()
+    grains = emulsion.simulate_frames(settings, 9001).grains
+    border = emulsion.absorbance(settings, np.array([grain(75, 75, settings.depth_of_field / 2)], GRAIN), 0.0).max()
+    assert 1 - np.exp(-border) == pytest.approx(0.06, abs=0.01)
+    masks = [
+        emulsion.focus_mask(dataclasses.replace(settings, depth_of_field=depth), grains, 0.0) > 0
+        for depth in (settings.depth_of_field, 1.1 * settings.depth_of_field, 3.0, 3.3)
+    ]
+    overlap = [(masks[i] & masks[i + 1]).sum() / (masks[i] | masks[i + 1]).sum() for i in (0, 2)]
+    assert overlap[0] > 0.98 > 0.96 > overlap[1]
 
 
 def test_without_fog_depth_shading_and_noise_one_threshold_is_the_mask():
