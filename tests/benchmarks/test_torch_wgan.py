@@ -191,10 +191,8 @@ def test_the_command_times_both(name, what, tmp_path, monkeypatch, capsys):
     assert figures["ratios"].keys() == {"PyTorch eager float32", "PyTorch eager float32, channels last"}
     assert printed.count("peer/ours") == 2
     if what == "train":
-        failures = [note for note in figures["notes"] if "no compiler)" in note]
-        assert (
-            len(failures) == 2 and len(figures["notes"]) == 2 + (name == "cwgan_gp_cytology") and all(note in printed for note in failures)
-        )
+        notes = figures["notes"]  # of the penalty's pass nothing is said where no compiled network is timed
+        assert len(notes) == 2 and all("no compiler)" in note and note in printed for note in notes)
 
 
 def _refuse(net):
