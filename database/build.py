@@ -13,16 +13,14 @@ from database import choices, downstream, gates, making, page, real, recipe, sco
 from database.choices import SCAN_READERS
 from database.stages import Stage
 from microscopy.atomic import write_bytes, write_json
-from microscopy.preparation import Prepared
-from microscopy.scan import FieldError
+from microscopy.preparation import MasksMissing, Prepared
+from microscopy.sources import NO_MASK
 from training import lineage
 from training import workdir as workdirs
 from training.errors import ConfigError, RunError
 from training.lock import workdir_lock
 from training.signals import Stop
 
-ONLY_MASKED = "Those with masks alone, a file with one stem a line: --config.data.select=FILE; then they are learned from and judged by."
-"""What to do where only some scans have masks."""
 NUM_DIVERSE = 500
 """Crops of training scans that the database's variety is compared with."""
 
@@ -88,6 +86,9 @@ def begun(config, workdir: pathlib.Path) -> Chain:
     real.check(prepared)
     scans = {"crop": max(prepared.crop), "label_field": _label_field(config.labels, masks)}
     config.stages.dcgan.data.update(scans)
+    if any(item.reason == NO_MASK for item in prepared.refused):
+        for name in SCAN_READERS:
+            config.stages[name].data.only_masked = True
     for name in SCAN_READERS[1:]:
         data = config.stages[name].data
         data.crop = round(max(prepared.crop) * data.height / config.size)
@@ -100,23 +101,29 @@ def begun(config, workdir: pathlib.Path) -> Chain:
 
 
 def _prepared(config) -> tuple[Prepared, bool]:
-    """(the scans, whether all have masks)."""
-    first = config.stages.dcgan.copy_and_resolve_references()
-    with first.unlocked():
-        first.data.use_masks = True
+    """(the scans, whether all have masks): where some have masks these alone, if they are enough to be learned from and judged by."""
+    first = config.stages.dcgan.copy_and_resolve_references().unlock()
+    first.data.use_masks = True
     try:
         return input_pipeline.prepare(first), True
-    except FieldError as error:
-        if not str(error).startswith("config.data.use_masks"):
-            raise
-        missing = str(error).splitlines()[0].partition(": ")[2].partition(",")[0]
-    some = ONLY_MASKED if missing.split()[0] != missing.split()[2] else ""
+    except MasksMissing as error:
+        missing, masked = f"{error.missing} of {error.total} scans have no mask", error.total - error.missing
+    few = ""
+    if masked and config.labels != "none":
+        first.data.only_masked = True
+        prepared = input_pipeline.prepare(first)
+        if real.unseen_scans(prepared):
+            print(f"{missing} and are left out: the chain learns from the {masked} that have one and is judged by these.")
+            print("--config.labels=none takes all scans, finds labels by a threshold, and judges no U-Net.")
+            return prepared, True
+        few = f"Too few have one ({masked}) to train on some and judge by others: label more scans"
     if config.labels in ("distance", "mask"):
-        remedy = "name the masks' folder by --config.data.masks=DIR, or say auto."
-        raise ConfigError(f"config.labels={config.labels!r}: {missing}; {remedy}\n{some}".rstrip())
-    print(f"{missing}: images are labelled by a threshold, and nothing can be judged on real scans.\n{some}".rstrip())
-    with first.unlocked():
-        first.data.use_masks = False
+        remedy = few or "Name the masks' folder by --config.data.masks=DIR"
+        raise ConfigError(f"config.labels={config.labels!r}: {missing}.\n{remedy}, or say --config.labels=auto.")
+    print(f"{missing}: images are labelled by a threshold, and nothing can be judged on real scans.")
+    if few:
+        print(f"{few}.")
+    first.data.update({"use_masks": False, "only_masked": False})
     return input_pipeline.prepare(first), False
 
 

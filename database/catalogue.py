@@ -95,7 +95,8 @@ def _verify(flags) -> int:
 def _retract(flags) -> int:
     database = index.read(flags.dir)
     found = retracting.dependents(database, flags.scan)
-    print(f"{found.scan['id']} ({found.scan['file'] or 'built in'}, SHA-256 {found.scan['sha256'][:16]}...)")
+    file = found.scan["file"] or ("name withheld" if found.salted else "built in")
+    print(f"{found.scan['id']} ({file}, SHA-256 {found.scan['sha256'][:16]}...), found by its {found.found_by}")
     if found.rows:
         print(f"rows made from it: {len(found.rows)} of {len(database.rows)}: {retracting.rows_text(found.rows)}")
     else:

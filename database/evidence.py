@@ -178,10 +178,15 @@ def real_files(chain: Chain, kind: str) -> list[pathlib.Path]:
 
 def real_name(chain: Chain, image: pathlib.Path) -> str:
     """Returns the id of the scan that one of `real_files` is cut from, its number where real.json does not say."""
-    number, path = image.stem.partition("_")[0], chain.workdir / "real" / "real.json"
-    scans = workdirs.read_object(path).get("scans") if path.exists() else None
+    number, scans = image.stem.partition("_")[0], real_record(chain).get("scans")
     known = scans.get(number) if isinstance(scans, dict) else None
     return str(known.get("id", number)) if isinstance(known, dict) else number
+
+
+def real_record(chain: Chain) -> dict:
+    """Returns W/real/real.json, {} where there is none."""
+    path = chain.workdir / "real" / "real.json"
+    return workdirs.read_object(path) if path.exists() else {}
 
 
 def real_surface(chain: Chain, image: pathlib.Path) -> np.ndarray | None:

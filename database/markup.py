@@ -3,6 +3,7 @@
 import base64
 import html
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -63,12 +64,17 @@ def section(name: str, title: str, lead: str, *parts: str) -> str:
 
 def missing(words: str) -> str:
     """Returns a paragraph that says what there is not, and why."""
-    return f'<p class="missing">{escaped(words)}</p>'
+    return f'<p class="missing">{_flags_whole(words)}</p>'
 
 
 def note(words: str) -> str:
     """Returns a paragraph."""
-    return f"<p>{escaped(words)}</p>" if words else ""
+    return f"<p>{_flags_whole(words)}</p>" if words else ""
+
+
+def _flags_whole(words: str) -> str:
+    """The words, escaped, with flags as code: a line would be broken after their hyphens."""
+    return re.sub("--[a-z_]+[^ ;,)]*[^ ;,).]", lambda flag: f"<code>{flag[0]}</code>", escaped(words))
 
 
 def facts(rows: Mapping[str, Any]) -> str:
@@ -89,7 +95,7 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], caption: str = "") -> s
     head = "".join(f'<th scope="col"{kind[column]}>{escaped(column)}</th>' for column in columns)
     body = "".join(f"<tr>{''.join(_td(row.get(column), kind[column]) for column in columns)}</tr>" for row in rows)
     name = f"<h3>{escaped(title)}</h3>" if title else ""
-    long = " long" if len(rows) > 15 else ""
+    long = (" long" if len(rows) > 15 else "") + (" broad" if len(columns) > 8 else "")
     label = escaped(title or "table")
     box = f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table><tr>{head}</tr>{body}</table></div>'
     return f'<div class="card{long}">{name}{box}{_caption(caption, "p")}</div>'

@@ -113,6 +113,7 @@ def _scans(chain: Chain) -> tuple[str, ...]:
     splits = [scan.get("split", "") for scan in scans if isinstance(scan, dict)]
     facts = {"source": data.source, "config": chain.config.name, "seed": chain.config.seed}
     facts["scans"] = ", ".join(f"{splits.count(name)} {name.replace('_', ' ')}" for name in dict.fromkeys(splits))
+    facts["left out"] = _left_out(chain)
     facts["held back"] = "split by scan before any crop is cut; scores and tests use only scans that no stage was trained on"
     facts["crop"] = f"{data.crop} px of a scan" if data.crop else "up to 256 px of a scan, as fits at every angle"
     facts["generator's size"] = f"{data.width} x {data.height} px, {data.channels} channel{'s' if data.channels > 1 else ''}"
@@ -123,6 +124,13 @@ def _scans(chain: Chain) -> tuple[str, ...]:
         facts["values"] = f"{chain.value_map.low:.4g} to {chain.value_map.high:.4g} {unit} become black to white, one map for all scans"
     facts["pixels of an image"] = f"{nm:.4g} nm" if nm else "of unknown size: the scans state no scale, so nothing here is in nm"
     return "", markup.facts(facts)
+
+
+def _left_out(chain: Chain) -> str:
+    without = evidence.real_record(chain).get("left_out_without_mask")
+    if not isinstance(without, int):
+        return ""
+    return f"{without} scan{'s' if without != 1 else ''} without a mask: only those with one are learned from and judge"
 
 
 def _images(chain: Chain) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ nav { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 18px 0 0; font-size
 .gallery figcaption { font-size: 12px; margin-top: 3px; }
 .pairs { display: grid; gap: 14px; grid-template-columns: repeat(auto-fill, minmax(min(340px, 100%), 1fr)); }
 .pairs > figure { padding: 12px 14px; }
-.row { display: flex; gap: 6px; align-items: flex-end; }
+.row { display: flex; gap: 6px; align-items: flex-start; }
 .row > div { flex: 1 1 0; min-width: 0; }
 .row span { display: block; color: var(--soft); font-size: 12px; margin-top: 3px; }
 .halves { display: grid; gap: 16px; grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr)); align-items: start; }
@@ -56,7 +56,11 @@ svg .axis { stroke: var(--axis); }
 svg .dot, svg .bar { fill: currentColor; stroke: none; }
 svg .dashed { stroke-dasharray: 4 4; stroke: var(--soft); }
 svg text.ink { fill: var(--ink); }
-.scroll { max-height: 420px; }
+.scroll { max-height: 420px; background:
+  linear-gradient(90deg, var(--card) 30%, transparent) left / 32px 100% no-repeat local,
+  linear-gradient(270deg, var(--card) 30%, transparent) right / 32px 100% no-repeat local,
+  linear-gradient(90deg, rgb(0 0 0 / .22), transparent) left / 10px 100% no-repeat scroll,
+  linear-gradient(270deg, rgb(0 0 0 / .22), transparent) right / 10px 100% no-repeat scroll; }
 .scroll.wide { max-height: none; }
 .scroll.wide img { min-width: 720px; }
 .scroll table { width: auto; min-width: 100%; font-size: 14px; }
@@ -83,6 +87,9 @@ footer { margin-top: 56px; color: var(--soft); font-size: 13px; }
   .gallery { grid-template-columns: repeat(3, 1fr); gap: 6px; }
   .gallery.large { grid-template-columns: repeat(2, 1fr); gap: 8px; }
   .facts th { width: 8em; }
+  .scroll th { white-space: normal; }
+  .scroll td.words { min-width: 16ch; }
+  pre code { white-space: pre-wrap; }
   svg text { font-size: 15px; }
   .relief text { font-size: 19px; }
 }
@@ -95,11 +102,13 @@ footer { margin-top: 56px; color: var(--soft); font-size: 13px; }
   h2 { margin-top: 26px; font-size: 16px; }
   h2, h3 { break-after: avoid; }
   .numbers { grid-template-columns: repeat(5, 1fr); }
-  .halves { grid-template-columns: 1fr 1fr; }
+  .halves { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
+  .halves > .broad, .halves:has(> .broad) > figure { grid-column: 1 / -1; }
   .pairs { grid-template-columns: repeat(3, 1fr); }
   .gallery { grid-template-columns: repeat(6, 1fr); }
   .gallery.large { grid-template-columns: repeat(4, 1fr); }
   .scroll, pre { max-height: none; overflow: visible; }
+  .scroll { background: none; }
   .scroll table { font-size: 10.5px; }
   .scroll th, .scroll td, .scroll td.words { white-space: normal; min-width: 0; padding-right: 8px; }
   .scroll.wide img { min-width: 0; }

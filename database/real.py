@@ -17,6 +17,7 @@ from microscopy.normalisation import ValueMap
 from microscopy.pictures import encode_png, to_uint8
 from microscopy.preparation import Prepared
 from microscopy.scan import DataError, Scan
+from microscopy.sources import NO_MASK
 from microscopy.writing import encode_tiff
 from segmentation.whole import sized
 from training.errors import RunError
@@ -64,6 +65,8 @@ def write(folder: pathlib.Path, prepared: Prepared, data, like: Target, section,
         nm = like.value_map.nm_per_pixel
         facts = {"scans": dict(sorted(rows.items())), "crop": list(prepared.crop), "size": like.size, "nm_per_pixel": nm}
         facts |= {"num_crops": section.num_crops, "num_scored": section.num_scored, "seed": seed, "masks": like.masks}
+        without = sum(item.reason == NO_MASK for item in prepared.refused)
+        facts |= {"left_out_without_mask": without} if without else {}
         _stored(folder / RECORD, lambda path: write_json(path, facts))
 
 

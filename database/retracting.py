@@ -2,11 +2,12 @@
 
 import difflib
 import pathlib
+import re
 from typing import NamedTuple
 
 from database import gates, index
 from database.index import Database
-from training import lineage
+from training import lineage, pseudonyms
 from training.errors import ConfigError
 from training.workdir import read_object
 
@@ -18,7 +19,8 @@ REAL = "real/real.json"
 class Dependents(NamedTuple):
     """What depends on a scan: its `scan` record, the places of the `rows` it is behind, of those `nearest` to it, and a line a stage.
 
-    `crops` are the files that show it: what `W/real` holds of it, crops and whole.
+    `crops` are the files that show it: what `W/real` holds of it, crops and whole. `found_by` says by what it was found, `salted` whether
+    its id stands for a name that the runs do not tell.
     """
 
     scan: dict
@@ -27,38 +29,48 @@ class Dependents(NamedTuple):
     stages: list[str]
     results: list[pathlib.Path]
     crops: list[pathlib.Path]
+    found_by: str
+    salted: bool
 
 
 def dependents(database: Database, name: str) -> Dependents:
     """Returns what depends on the scan of this id, file name or SHA-256 (8 digits at least), here and in the runs beside the database.
 
-    A scan of any split counts: what it trained, what it chose or calibrated (held_out) and what it judged (test). ConfigError where no
-    such scan is known, with the nearest name, and where the name means several.
+    A scan of any split counts: what it trained, what it chose or calibrated (held_out) and what it judged (test). Where a run's ids are
+    salted (`training.pseudonyms`) the name is salted likewise, and looked for in its names.json. ConfigError where no such scan is known,
+    with the nearest name and what was looked at, and where the name means several.
     """
     lineages = _lineages(database)
-    known = {scan["sha256"]: scan for scan in database.facts["sources"]}
-    for found in lineages.values():
-        for scan in lineage.behind(found):
-            known.setdefault(scan["sha256"], {key: scan[key] for key in ("id", "file", "sha256")})
+    records = [*database.facts["sources"], *(scan for found in lineages.values() for scan in lineage.behind(found))]
     own = {row["sha256"] for row in database.rows}
-    scan = _named(name, {sum: scan for sum, scan in known.items() if sum not in own}, database.folder)
+    known = {
+        scan["sha256"]: {key: scan[key] for key in ("id", "file", "sha256")} for scan in reversed(records) if scan["sha256"] not in own
+    }
+    records += [scan for scan in _numbered(database.folder.resolve().parent).values() if scan["sha256"] in known]
+    scan, found_by = _named(name, known, records, list(lineages), database.folder)
     behind = {source["sha256"] for source in gates.behind_database(database.folder)}
     rows = list(range(len(database.rows))) if scan["sha256"] in behind else []
-    nearest = [place for place, row in enumerate(database.rows) if row["nearest"] == scan["id"]]
+    ids = {one["id"] for one in records if one["sha256"] == scan["sha256"]}
+    nearest = [place for place, row in enumerate(database.rows) if row["nearest"] in ids]
     made = {database.rows[place]["sha256"] for place in rows}
     stages = [line for folder, found in lineages.items() if (line := _line(folder, found, scan["sha256"], made))]
     beside = database.folder.resolve().parent
     results = [path for name in RESULTS for path in sorted(beside.glob(name)) if path.is_file()] if stages or rows else []
-    return Dependents(scan, rows, nearest, stages, results, _crops(beside, scan["sha256"]))
+    return Dependents(scan, rows, nearest, stages, results, _crops(beside, scan["sha256"]), found_by, _is_salted(scan))
+
+
+def _numbered(folder: pathlib.Path) -> dict[str, dict]:
+    """Number of a real crop's scan -> id, file and SHA-256 of it, as `database.real` notes them; {} where there are no crops."""
+    path = folder / REAL
+    scans = read_object(path).get("scans") if path.is_file() else None
+    known = scans.items() if isinstance(scans, dict) else ()
+    return {number: scan for number, scan in known if isinstance(scan, dict) and {"id", "file", "sha256"} <= scan.keys()}
 
 
 def _crops(folder: pathlib.Path, sha256: str) -> list[pathlib.Path]:
     """The real crops of a scan, and it whole, as `database.real` names them."""
-    path = folder / REAL
-    scans = read_object(path).get("scans") if path.is_file() else None
-    known = scans.items() if isinstance(scans, dict) else ()
-    numbers = {number for number, scan in known if isinstance(scan, dict) and scan.get("sha256") == sha256}
-    return [file for file in sorted(path.parent.glob("*/*/*")) if file.stem.partition("_")[0] in numbers]
+    numbers = {number for number, scan in _numbered(folder).items() if scan["sha256"] == sha256}
+    return [file for file in sorted((folder / REAL).parent.glob("*/*/*")) if file.stem.partition("_")[0] in numbers]
 
 
 def _lineages(database: Database) -> dict[pathlib.Path, dict]:
@@ -70,17 +82,43 @@ def _lineages(database: Database) -> dict[pathlib.Path, dict]:
     return {place: lineage.read(place) for place in dict.fromkeys(places) if (place / "lineage.json").is_file()}
 
 
-def _named(name: str, known: dict[str, dict], folder: pathlib.Path) -> dict:
-    found = [scan for scan in known.values() if name in (scan["id"], scan["file"], pathlib.PurePath(scan["file"]).name, scan["sha256"])]
+def _named(name: str, known: dict[str, dict], records: list[dict], runs: list[pathlib.Path], folder: pathlib.Path) -> tuple[dict, str]:
+    """(the scan of `known`, SHA-256 -> scan, that is called `name` in one of the records, by what it was found)."""
+    found, by = _called({name}, records), "id or file name"
+    salts = {run / pseudonyms.FILE: salt for run in runs if (salt := pseudonyms.salt_of(run))}
+    if not found and salts:
+        told = {id for path in salts for id, file in read_object(path).get("names", {}).items() if name in _names(file)}
+        found = _called(told | {pseudonyms.pseudonym(name, salt) for salt in salts.values()}, records)
+        by = f"name, which its id stands for by {', '.join(f'{path.parent.name}/{path.name}' for path in salts)}"
     if not found and len(name) >= 8:
-        found = [scan for scan in known.values() if scan["sha256"].startswith(name.lower())]
+        found, by = {sha256 for sha256 in known if sha256.startswith(name.lower())}, "SHA-256"
+    found = sorted(found & known.keys())
     if len(found) == 1:
-        return found[0]
+        return known[found[0]], by
     if found:
-        raise ConfigError(f"{name}: {len(found)} scans have this name; give the SHA-256, such as {found[0]['sha256'][:16]}.")
-    near = difflib.get_close_matches(name, [scan["id"] for scan in known.values()], 1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise ConfigError(f"{name}: no such scan is behind {folder} or the runs beside it.{hint}\nGive its id, file name or SHA-256.")
+        raise ConfigError(f"{name}: {len(found)} scans have this name; give the SHA-256, such as {found[0][:16]}.")
+    near = difflib.get_close_matches(name, [scan["id"] for scan in records], 1)
+    hint, remedy = f" Did you mean {near[0]}?" if near else "", "Give its id, file name or SHA-256."
+    if lost := [run.name for run in runs if run / pseudonyms.FILE not in salts and _are_salted(run)]:
+        remedy = f"The ids of {', '.join(lost)} stand for names that only {pseudonyms.FILE} tells, which is not there: give the SHA-256."
+    raise ConfigError(f"{name}: no such scan is behind {folder} or the runs beside it.{hint}\n{remedy}")
+
+
+def _called(names: set[str], records: list[dict]) -> set[str]:
+    """The SHA-256 of the scans that one of the records calls by one of the names."""
+    return {scan["sha256"] for scan in records if names & {scan["id"], *_names(scan["file"])}}
+
+
+def _names(file: str) -> set[str]:
+    return {file, pathlib.PurePath(file).name} - {""}
+
+
+def _is_salted(scan: dict) -> bool:
+    return not scan["file"] and re.fullmatch("[0-9a-f]{16}", scan["id"]) is not None
+
+
+def _are_salted(run: pathlib.Path) -> bool:
+    return any(_is_salted(scan) for scan in lineage.read(run)["scans"])
 
 
 def _line(folder: pathlib.Path, found: dict, sha256: str, made: set[str]) -> str:

@@ -28,6 +28,7 @@ OPTIONS = {
     "pad": "",
     "canvas": 0,
     "names": False,
+    "only_masked": False,
     "value_range": "",
     "label_field": "none",
     "label_reach": 24.0,
@@ -185,7 +186,8 @@ def _check_options(data) -> None:
         _must(isinstance(option(data, name), str), name, option(data, name), "a text")
     canvas, pad = option(data, "canvas"), option(data, "pad")
     _must(_is_whole(canvas) and 0 <= canvas <= 65536, "canvas", canvas, "a whole number of px, or 0 to keep the scans' sizes")
-    _must(isinstance(option(data, "names"), bool | np.bool_), "names", option(data, "names"), "true or false")
+    for name in ("names", "only_masked"):
+        _must(isinstance(option(data, name), bool | np.bool_), name, option(data, name), "true or false")
     _must(pad in ("", "border") or framing.constant(pad) is not None, "pad", pad, 'border, or one value such as "255"; empty: not at all')
     levels.parse(option(data, "levels"))
     range_of(data)

@@ -32,6 +32,14 @@ class Prepared:
     size: tuple[int, int] | None = None
 
 
+class MasksMissing(FieldError):
+    """`missing` of `total` scans have no mask, where all must have one."""
+
+    def __init__(self, text: str, missing: int, total: int):
+        super().__init__(text)
+        self.missing, self.total = missing, total
+
+
 def class_names(scans: list[Scan]) -> tuple[str, ...]:
     """Returns the names of the classes, sorted, over the scans that have one."""
     return tuple(sorted({scan.label for scan in scans if scan.label is not None}))
@@ -105,7 +113,7 @@ def with_held_out(config, prepared: Prepared, place: str, nm_per_pixel: float = 
     with other.unlocked():
         other.data.update(
             {"source": f"folder:{place}", "select": "", "masks": "", "group_by": "", "fold": "", "held_out": 0.0, "test": 0.0}
-            | {"labels": "", "levels": "", "classes": ""}
+            | {"labels": "", "levels": "", "classes": "", "only_masked": False}
         )
         other.data.crop = longer
         other.data.nm_per_pixel = nm_per_pixel or config.data.nm_per_pixel
@@ -213,9 +221,10 @@ def _check_masks(scans: list[Scan], data) -> None:
     missing = [scan.file or scan.id for scan in scans if scan.mask is None]
     if missing:
         field = "use_masks=True" if data.use_masks else f"label_field={data.label_field}"
-        raise FieldError(
+        raise MasksMissing(
             f"config.data.{field}: {len(missing)} of {len(scans)} scans have no mask, the first is {missing[0]}.\n"
-            "Name their folder by --config.data.masks=DIR, or leave these scans out by --config.data.select=FILE."
+            "Name their folder by --config.data.masks=DIR, or leave these scans out by --config.data.select=FILE.",
+            *(len(missing), len(scans)),
         )
 
 

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from microscopy import cells, datasets, emulsion, fields, folder, label_table, levels, simulator, stacks
 from microscopy.scan import FieldError, Refused, Scan
 
+NO_MASK = "has no mask, and only scans with masks are trained on"
+"""Why `only_masked` refuses a scan."""
+
 
 def load_scans(data, kept: Callable[[Scan], Scan] = lambda scan: scan) -> tuple[list[Scan], list[Refused]]:
     """Returns the scans that `config.data` names and the files it refused; DataError naming what cannot be read.
 
-    With `labels` their classes and groups are the table's; with `classes` they are those of these classes only. `kept(scan)` is what is
-    held of each scan, of a folder's as soon as it is read.
+    With `labels` their classes and groups are the table's; with `classes` they are those of these classes only, with `only_masked` those
+    that have masks. `kept(scan)` is what is held of each scan, of a folder's as soon as it is read.
     """
     scans, refused = _read(data, kept)
     if fields.option(data, "labels"):
@@ -20,12 +23,15 @@ def load_scans(data, kept: Callable[[Scan], Scan] = lambda scan: scan) -> tuple[
         scans = label_table.labelled(scans, data.labels, ids)
     if fields.option(data, "classes"):
         scans = label_table.of_classes(scans, data.classes)
+    if fields.option(data, "only_masked"):
+        refused = [*refused, *(Refused(scan.file or scan.id, NO_MASK, misfit=True) for scan in scans if scan.mask is None)]
+        scans = [scan for scan in scans if scan.mask is not None]
     return scans, refused
 
 
 def _read(data, kept: Callable[[Scan], Scan]) -> tuple[list[Scan], list[Refused]]:
     kind, _, place = data.source.partition(":")
-    nm = data.nm_per_pixel or None
+    nm, masks = data.nm_per_pixel or None, fields.needs_masks(data) or fields.option(data, "only_masked")
     if fields.num_planes(data):
         return stacks.load_stacks(data, kept)
     if kind in fields.BUILT_IN:
@@ -37,7 +43,7 @@ def _read(data, kept: Callable[[Scan], Scan]) -> tuple[list[Scan], list[Refused]
             margins=tuple(data.margins),
             nm_per_pixel=nm,
             skip_bad=data.skip_bad,
-            masks=(data.masks or None) if fields.needs_masks(data) else "",
+            masks=(data.masks or None) if masks else "",
             select=data.select or None,
             channel=data.channel,
             levels=levels.parse(fields.option(data, "levels")),
@@ -48,7 +54,7 @@ def _read(data, kept: Callable[[Scan], Scan]) -> tuple[list[Scan], list[Refused]
         data_dir=data.tfds_dir or None,
         max_pixels=data.max_pixels,
         nm_per_pixel=nm,
-        masks=fields.needs_masks(data),
+        masks=masks,
         skip_bad=data.skip_bad,
     )
     return [kept(scan) for scan in scans], refused

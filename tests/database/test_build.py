@@ -5,9 +5,11 @@ import json
 import pathlib
 import shutil
 
+import ml_collections
 import numpy as np
 import pytest
 
+import input_pipeline
 import main
 from configs import stm_database
 from database import build, downstream, making, real, stages, trainings
@@ -146,23 +148,50 @@ def test_scans_without_masks_and_bilinear_leave_out_what_has_no_use(tmp_path):
     assert chain.config.stages.unet_database.data.source == "stage:database/images"
     config.unlock()
     config.labels = "distance"
-    with pytest.raises(build.ConfigError, match="5 of 5 scans have no mask; name the masks' folder"):
+    with pytest.raises(build.ConfigError, match="5 of 5 scans have no mask.*\n.*Name the masks' folder"):
         build.begun(config.lock(), tmp_path)
 
 
-def test_where_some_scans_have_masks_these_alone_are_offered(tmp_path, capsys):
-    (tmp_path / "masks").mkdir()
-    for i in range(5):
-        np.save(tmp_path / f"scan{i}.npy", np.random.default_rng(i).integers(0, 255, (190, 190)).astype(np.uint8))
-        if i < 2:
-            np.save(tmp_path / "masks" / f"scan{i}.npy", np.pad(np.ones((50, 50), np.uint16), 70))
+def partly_masked(folder, masked, scans):
+    """Returns the tiny chain's config for a folder of so many noise scans, the first `masked` of which have a mask."""
+    (folder / "masks").mkdir(parents=True)
+    for i in range(scans):
+        np.save(folder / f"scan{i}.npy", np.random.default_rng(i).integers(0, 255, (190, 190)).astype(np.uint8))
+        if i < masked:
+            np.save(folder / "masks" / f"scan{i}.npy", np.pad(np.ones((50, 50), np.uint16), 70))
     config = stm_database.get_config("tiny").unlock()
-    config.data.source = f"folder:{tmp_path}"
+    config.data.source = f"folder:{folder}"
+    return config
+
+
+def test_where_some_scans_have_masks_these_alone_are_learned_from(tmp_path, capsys):
+    config = partly_masked(tmp_path / "scans", 3, 8)
+    chain = build.begun(config, tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("5 of 8 scans have no mask and are left out") and "--config.labels=none" in lines[1]
+    parts = chain.prepared.splits
+    assert {scan.id for part in parts.values() for scan in part} == {"scan0", "scan1", "scan2"} and chain.like.masks
+    assert len(parts["train"]) == len(parts["held_out"]) == len(parts["test"]) == 1
+    assert chain.config.stages.dcgan.data.label_field == "distance" and "unet_real" in [stage.name for stage in build.planned(chain)]
+    for name in build.SCAN_READERS:
+        assert [scan.id for scan in input_pipeline.prepare(chain.config.stages[name]).splits["train"]] == [parts["train"][0].id]
+    section = ml_collections.ConfigDict({"num_crops": 4, "num_scored": 6})
+    real.write(tmp_path / "w" / "real", chain.prepared, chain.config.stages.dcgan.data, chain.like, section, 0, Stop())
+    assert read(tmp_path / "w", "real/real.json")["left_out_without_mask"] == 5
+    config.labels = "none"
+    assert sum(map(len, build.begun(config, tmp_path).prepared.splits.values())) == 8
+    assert "5 of 8 scans have no mask: images are labelled by a threshold" in capsys.readouterr().out
+
+
+def test_too_few_masks_are_told_and_not_used(tmp_path, capsys):
+    config = partly_masked(tmp_path, 2, 5)
     assert build._prepared(config)[1] is False
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("3 of 5 scans have no mask: images are labelled by a threshold") and "--config.data.select=FILE" in lines[1]
+    assert lines[0].startswith("3 of 5 scans have no mask: images are labelled by a threshold") and lines[1].startswith(
+        "Too few have one (2)"
+    )
     config.labels = "distance"
-    with pytest.raises(build.ConfigError, match="3 of 5 scans have no mask.*\n.*--config.data.select=FILE"):
+    with pytest.raises(build.ConfigError, match="3 of 5 scans have no mask.*\n.*Too few have one"):
         build._prepared(config)
 
 

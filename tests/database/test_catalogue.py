@@ -1,6 +1,7 @@
 """The command line on a database of a trained workdir: rows made again, changes found and mended, scans withdrawn, exports read back."""
 
 import json
+import pathlib
 import shutil
 
 import cv2
@@ -18,12 +19,13 @@ from microscopy.folder import read_folder
 from microscopy.formats import read_image
 from microscopy.labelme import read_labelme, write_labelme
 from superres import srgan as superres
-from training import checkpoints, generation, lineage
+from training import checkpoints, generation, lineage, pseudonyms
 from training import workdir as workdirs
 from training.errors import ConfigError, RunError
 
 NUM = 130
 LIMIT = 10**6
+SALT = bytes(range(32))
 
 
 def saved(folder, config, task):
@@ -180,6 +182,34 @@ def test_retract_lists_rows_runs_and_results(copy, capsys):
     assert "dcgan: is judged by it" in out and "unet_database: is judged by it" in out
     code, _, err = run(capsys, "retract", trained["id"] + "x", copy / "database")
     assert code == 2 and f"Did you mean {trained['id']}?" in err
+
+
+def test_retract_finds_a_scan_by_its_name_where_ids_are_salted(copy, scans, capsys):
+    """As a run with group_by leaves it: lineage.json tells salted ids and no file, names.json who is who."""
+    run_folder, facts = copy / "dcgan", copy / "database" / index.FACTS
+    names, salted = {}, {}
+    for scan in (found := json.loads((run_folder / "lineage.json").read_text()))["scans"]:
+        salted[scan["sha256"]] = {"id": pseudonyms.pseudonym(scan["id"], SALT), "file": ""}
+        names[salted[scan["sha256"]]["id"]] = scan["file"]
+    trained = next(scan for scan in found["scans"] if scan["split"] == "train")
+    hidden = salted[trained["sha256"]]["id"]
+    (run_folder / "lineage.json").write_text(json.dumps({**found, "scans": [scan | salted[scan["sha256"]] for scan in found["scans"]]}))
+    stated = json.loads(facts.read_text())
+    facts.write_text(json.dumps({**stated, "sources": [scan | salted[scan["sha256"]] for scan in stated["sources"]]}))
+    code, _, err = run(capsys, "retract", trained["id"], copy / "database")
+    assert code == 2 and "The ids of dcgan stand for names that only names.json tells" in err and "give the SHA-256" in err
+    code, out, _ = run(capsys, "retract", trained["sha256"][:10], copy / "database")
+    assert code == 0 and out.splitlines()[0].endswith("found by its SHA-256") and "name withheld" in out
+    (run_folder / pseudonyms.FILE).write_text(json.dumps({"salt": SALT.hex(), "names": names}))
+    for name in (trained["id"], trained["file"], pathlib.PurePath(trained["file"]).name):
+        code, out, _ = run(capsys, "retract", name, copy / "database")
+        first = out.splitlines()[0]
+        assert code == 0 and first.startswith(hidden) and first.endswith("found by its name, which its id stands for by dcgan/names.json")
+        assert "dcgan: trained on it" in out and f"rows made from it: {NUM} of {NUM}" in out
+        assert trained["id"] not in out.replace(str(copy), "")
+    (run_folder / pseudonyms.FILE).write_text(json.dumps({"salt": SALT.hex(), "names": {}}))
+    assert run(capsys, "retract", trained["id"], copy / "database")[0] == 0  # the salt alone is enough for an id
+    assert run(capsys, "retract", trained["id"] + "x", copy / "database")[0] == 2
 
 
 def test_coco_and_labelme_give_back_the_instances(chain, tmp_path, capsys):
