@@ -42,8 +42,8 @@ def started(workdir):
 
 
 def finished(workdir):
-    process = started(workdir)
-    output, _ = process.communicate(timeout=500)
+    with started(workdir) as process:
+        output, _ = process.communicate()
     assert process.returncode == 0, output
 
 
@@ -69,12 +69,12 @@ def test_killed_in_later_stages_it_leaves_what_its_twin_leaves(twin, tmp_path):
         stages.remove(stage, workdir)
     assert not (workdir / "database").exists() and not (workdir / "unet_real").exists()
     for point in sorted(draw.sample(POINTS, min(KILLS, len(POINTS))), key=POINTS.index):
-        process, end = started(workdir), time.monotonic() + 500
-        while process.poll() is None and not any(workdir.glob(point)) and time.monotonic() < end:
-            time.sleep(0.002)
-        time.sleep(draw.random() * 0.1)
-        process.kill()
-        output, _ = process.communicate(timeout=60)
+        with started(workdir) as process:
+            while process.poll() is None and not any(workdir.glob(point)):
+                time.sleep(0.002)
+            time.sleep(draw.random() * 0.1)
+            process.kill()
+            output, _ = process.communicate()
         assert process.returncode in (0, -signal.SIGKILL), output
         killed += [point] * (process.returncode != 0)
     assert len(killed) >= min(KILLS, len(POINTS)) - 1, killed
