@@ -14,6 +14,9 @@ from microscopy.pictures import encode_png
 SMALL = 128
 """Pictures up to so many px wide are enlarged pixel by pixel: what the network made is to be seen as it is."""
 
+BROAD = 5
+"""Columns up to which a table has room in half a printed page."""
+
 
 def escaped(words: Any) -> str:
     """Returns the words as text of a page, safe between tags and in attributes."""
@@ -72,6 +75,12 @@ def note(words: str) -> str:
     return f"<p>{_flags_whole(words)}</p>" if words else ""
 
 
+def command(line: str) -> str:
+    """Returns a `<pre>` of a command whose words stay whole where they fit into a line: it would be broken after the hyphens of flags."""
+    words = " ".join(f"<span>{escaped(word)}</span>" for word in line.split(" "))
+    return f'<pre tabindex="0"><code>{words}</code></pre>'
+
+
 def _flags_whole(words: str) -> str:
     """The words, escaped, with flags as code: a line would be broken after their hyphens."""
     return re.sub("--[a-z_]+[^ ;,)]*[^ ;,).]", lambda flag: f"<code>{flag[0]}</code>", escaped(words))
@@ -95,7 +104,7 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], caption: str = "") -> s
     head = "".join(f'<th scope="col"{kind[column]}>{escaped(column)}</th>' for column in columns)
     body = "".join(f"<tr>{''.join(_td(row.get(column), kind[column]) for column in columns)}</tr>" for row in rows)
     name = f"<h3>{escaped(title)}</h3>" if title else ""
-    long = (" long" if len(rows) > 15 else "") + (" broad" if len(columns) > 8 else "")
+    long = (" long" if len(rows) > 15 else "") + (" broad" if len(columns) > BROAD else "") + (" fine" if len(columns) > 2 * BROAD else "")
     label = escaped(title or "table")
     box = f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table><tr>{head}</tr>{body}</table></div>'
     return f'<div class="card{long}">{name}{box}{_caption(caption, "p")}</div>'

@@ -236,9 +236,7 @@ def _again(chain: Chain) -> tuple[str, ...]:
         "More images of the same generator": f"{main} --mode=generate --workdir={work}/dcgan --num_images=1000 --seed=1 --output=MORE",
         "Segment scans of your own": f"{main} --mode=predict {unet} --input=SCANS --output=SEGMENTED",
     }
-    parts = [
-        f'<p>{markup.escaped(words)}:</p><pre tabindex="0"><code>{markup.escaped(line)}</code></pre>' for words, line in commands.items()
-    ]
+    parts = [f"<p>{markup.escaped(words)}:</p>{markup.command(line)}" for words, line in commands.items()]
     lead = (
         "From the root of the source." if _command(chain) else "From the root of the source, with the preset and options of the first run."
     )

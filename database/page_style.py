@@ -90,6 +90,7 @@ footer { margin-top: 56px; color: var(--soft); font-size: 13px; }
   .scroll th { white-space: normal; }
   .scroll td.words { min-width: 16ch; }
   pre code { white-space: pre-wrap; }
+  pre span { display: inline-block; max-width: 100%; }
   svg text { font-size: 15px; }
   .relief text { font-size: 19px; }
 }
@@ -104,15 +105,19 @@ footer { margin-top: 56px; color: var(--soft); font-size: 13px; }
   .numbers { grid-template-columns: repeat(5, 1fr); }
   .halves { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
   .halves > .broad, .halves:has(> .broad) > figure { grid-column: 1 / -1; }
+  .halves:has(> .broad) > figure svg { max-width: 75%; margin: 0 auto; }
   .pairs { grid-template-columns: repeat(3, 1fr); }
   .gallery { grid-template-columns: repeat(6, 1fr); }
   .gallery.large { grid-template-columns: repeat(4, 1fr); }
   .scroll, pre { max-height: none; overflow: visible; }
   .scroll { background: none; }
   .scroll table { font-size: 10.5px; }
-  .scroll th, .scroll td, .scroll td.words { white-space: normal; min-width: 0; padding-right: 8px; }
+  .scroll th, .scroll td, .scroll td.words { white-space: normal; min-width: 0; padding-right: 8px; overflow-wrap: anywhere; }
+  .fine .scroll table { font-size: 9px; }
+  .fine .scroll th, .fine .scroll td { padding: 3px 4px 3px 0; }
   .scroll.wide img { min-width: 0; }
   pre code { white-space: pre-wrap; }
+  pre span { display: inline-block; max-width: 100%; }
   .card.long { break-inside: auto; }
   tr, .verdicts li { break-inside: avoid; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }

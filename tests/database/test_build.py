@@ -2,8 +2,14 @@
 
 import dataclasses
 import json
+import os
 import pathlib
+import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import ml_collections
 import numpy as np
@@ -20,6 +26,22 @@ from training import lineage
 from training.signals import Stop
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+KILLS = int(os.environ.get("SCANFORGE_KILLS", "4"))
+"""10 kills at every point; the stages that train on scans are killed in tests/test_resume.py."""
+POINTS = (
+    "stages/real.json",
+    "real/train/images/*.png",
+    "database/images/*.png",
+    "stages/scores.json",
+    "unet_database/checkpoints/*",
+    "unet_database/status.json",
+    "unet_real/metrics.jsonl",
+    "stages/downstream.json",
+    "downstream_database.png",
+    "unet_database.safetensors",
+)
+"""What appears in this order; a moment after it has, the process is killed: as a stage begins, in a folder of images, in a training."""
+RESULTS = ("scores.json", "downstream.json", "downstream_database.png", "downstream_real.png", "unet_database.safetensors")
 ORDER = ("dcgan", "superres_before", "superres", "real", "database", "scores", "unet_database", "unet_real", "downstream")
 
 
@@ -122,6 +144,42 @@ def test_a_database_that_was_interrupted_is_the_same_in_the_end(workdir, monkeyp
     monkeypatch.setattr("database.page.page", lambda workdir: "<!DOCTYPE html>")
     build.run(config, workdir, Stop())
     assert contents(workdir / "database") == before and read(workdir, "status.json")["state"] == "finished"
+
+
+def started(workdir):
+    command = [sys.executable, "main.py", "--config=configs/stm_database.py:tiny", f"--workdir={workdir}"]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def left(workdir):
+    """File -> content of the database, the real crops and all results; stage -> SHA-256 of what it left."""
+    files = [path for name in ("database", "real") for path in (workdir / name).rglob("*") if path.is_file()]
+    found = {str(path.relative_to(workdir)): path.read_bytes() for path in [*files, *(workdir / name for name in RESULTS)]}
+    return found | {name: stages.read(workdir, name)["outputs"] for name in ORDER}
+
+
+def test_killed_in_later_stages_and_begun_again_it_leaves_what_its_twin_leaves(finished, workdir):
+    draw, killed = random.Random(0), []
+    for stage in build.planned(build.begun(stm_database.get_config("tiny"), workdir))[3:]:
+        stages.remove(stage, workdir)
+    (workdir / "report.html").unlink()
+    assert not (workdir / "database").exists() and not (workdir / "unet_real").exists()
+    for point in sorted(draw.sample(POINTS, min(KILLS, len(POINTS))), key=POINTS.index):
+        with started(workdir) as process:
+            while process.poll() is None and not any(workdir.glob(point)):
+                time.sleep(0.002)
+            time.sleep(draw.random() * 0.1)
+            process.kill()
+            output, _ = process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), output
+        killed += [point] * (process.returncode != 0)
+    assert len(killed) >= min(KILLS, len(POINTS)) - 1, killed
+    with started(workdir) as process:
+        output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert (workdir / "report.html").exists()
+    there, here = left(finished), left(workdir)
+    assert sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name)) == []
 
 
 def test_a_judging_scan_behind_the_generator_stops_the_chain_by_name(workdir, capsys):

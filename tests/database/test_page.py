@@ -180,7 +180,8 @@ def test_hostile_names_are_text(made, tmp_path):
 
 def test_the_command_that_made_it_and_the_weights_that_were_used_are_told(made, tmp_path):
     workdir = copied(made[0], tmp_path)
-    assert "--config=configs/stm_database.py --config.data.source=simulated" in "".join(page_of._again(evidence.read(workdir)))
+    words = Page("".join(page_of._again(evidence.read(workdir)))).words
+    assert "--config=configs/stm_database.py --config.data.source=simulated" in words
     write_json(workdir / "config.json", {"command": "--config=configs/stm_database.py:cpu '--config.data.source=folder:my scans'"})
     facts = json.loads((workdir / "database" / "database.json").read_text())
     facts |= {"generator": {"step": 4, "weights_sha256": "c" * 64}, "upscaler": {"step": 10, "weights_sha256": "d" * 64}}

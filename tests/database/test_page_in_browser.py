@@ -8,6 +8,8 @@ import subprocess
 
 import pytest
 
+from database import markup, page_style
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
 WIDTHS = (390, 1280)
@@ -28,6 +30,7 @@ function look(page) {{
     pictures: all.length,
     drawn: all.filter(drawn).length,
     drawings: page.querySelectorAll("svg").length,
+    narrowest: Math.min(...[...page.querySelectorAll("svg")].map(one => one.getBoundingClientRect().width)),
     sections: page.querySelectorAll("section").length,
     overflow: root.scrollWidth - root.clientWidth,
     wide: [...page.querySelectorAll("body *")].filter(beyond).map(one => one.outerHTML.slice(0, 80)),
@@ -43,9 +46,9 @@ addEventListener("load", () => {{
 pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"no browser is installed: none of {', '.join(NAMES)} is on the path")
 
 
-def seen(text, tmp_path):
+def seen(text, tmp_path, widths=WIDTHS):
     """(what each width of the page came to, the console's messages) of a page in headless Chromium."""
-    frames = "".join(f'<iframe style="width:{width}px;height:4000px;border:0" srcdoc="{html.escape(text)}"></iframe>' for width in WIDTHS)
+    frames = "".join(f'<iframe style="width:{width}px;height:4000px;border:0" srcdoc="{html.escape(text)}"></iframe>' for width in widths)
     path = tmp_path / "frames.html"
     path.write_text(FRAMES.format(frames=frames), encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage", "--enable-logging=stderr"]
@@ -64,6 +67,18 @@ def test_the_page_is_drawn_whole_at_phone_and_desktop_width(made, tmp_path):
     for one in found:
         assert one["drawn"] == one["pictures"] == 54 and one["drawings"] == 6 and one["sections"] == 10
         assert one["overflow"] <= 0 and one["wide"] == [] and one["font"] >= 15
+
+
+def test_a_printed_table_of_many_columns_stays_on_the_paper_and_leaves_the_chart_its_room(tmp_path):
+    """A4 is 718 px wide between margins of 1 cm; the style of a print is made that of the screen."""
+    chart = markup.drawing('<svg viewBox="0 0 400 200"><rect width="400" height="200"/></svg>', "Chart", "as it is")
+    rows = [{f"quantity_{i}": "0.8235 ± 0.0123" for i in range(18)}] * 4
+    text = markup.group("halves", [chart, markup.table("Many", rows)]) + markup.group("halves", [chart, markup.table("Few", [{"a": 1.5}])])
+    style = page_style.STYLE.replace("@media print", "@media all").replace("max-width: 560px", "max-width: 1px")
+    found, _ = seen(
+        f"<!DOCTYPE html><style>{style}</style><main>{text}{markup.command('python main.py --flag=' + 'x' * 300)}</main>", tmp_path, (718,)
+    )
+    assert found[0]["overflow"] <= 0 and found[0]["narrowest"] > 250
 
 
 def test_a_broken_page_is_found(tmp_path):
