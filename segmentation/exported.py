@@ -48,13 +48,23 @@ def write(config, workdir, request: prediction.Request, value_map: ValueMap | No
     state, step = checkpoints.restore_for_inference(workdir, method.make_task(config), request.checkpoint)
     params, stats = method.inference(state)
     scans = [{"sha256": scan["sha256"], "split": scan["split"]} for scan in lineage.behind(lineage.read(workdir))]
-    texts = {"config": workdirs.plain(config), "value_map": (value_map or workdirs.read_value_map(workdir)).__dict__, "scans": scans}
+    texts = {"config": _placeless(config), "value_map": (value_map or workdirs.read_value_map(workdir)).__dict__, "scans": scans}
     metadata = {"format": FORMAT, "step": str(step)} | {name: json.dumps(value) for name, value in texts.items()}
     content = encode_safetensors(_named({"params": params, "stats": stats}), metadata)
     if not path.parent.is_dir():
         raise ConfigError(f"--output={path}: {path.parent} is no folder.")
     generation.write(path, content)
     print(f"{path}: step {step} of {workdir}, {len(content) / 1e6:.3g} MB.")
+
+
+def _placeless(config) -> dict:
+    """The config without the places of the machine that it was trained on: a model is handed on, and reads none of them."""
+    told = workdirs.plain(config)
+    told |= {"init_from": ""} if "init_from" in told else {}
+    told["data"] |= dict.fromkeys(told["data"].keys() & {"masks", "labels", "select", "tfds_dir"}, "")
+    if told["data"]["source"].startswith("folder:"):
+        told["data"]["source"] = "folder:scans"
+    return told
 
 
 def _method(config):

@@ -125,6 +125,18 @@ def test_a_file_gives_bit_for_bit_what_the_workdir_gives(run, model, tmp_path):
     np.testing.assert_array_equal(predict(np.repeat(IMAGE[..., None], 3, 2)), found)
 
 
+def test_a_file_tells_no_place_of_the_machine_that_made_it(run, tmp_path):
+    placed, path = config(), tmp_path / "m.safetensors"
+    with placed.unlocked():
+        placed.init_from = "/home/her/before@best"
+        for name in ("masks", "labels", "select", "tfds_dir"):
+            placed.data[name] = f"/home/her/{name}"
+        placed.data.source = "folder:/home/her/scans of Anna"
+    exported.write(placed, run, Request("", str(path)))
+    assert b"/home" not in path.read_bytes() and b"Anna" not in path.read_bytes()
+    assert exported.load(path)[0].min_area == 7
+
+
 def test_the_command_line_exports_and_predicts_from_the_file_alone(run, tmp_path, capsys):
     (tmp_path / "in").mkdir()
     cv2.imwrite(str(tmp_path / "in" / "a.png"), IMAGE)
