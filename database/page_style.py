@@ -115,6 +115,7 @@ footer { margin-top: 56px; color: var(--soft); font-size: 13px; }
   .scroll th, .scroll td, .scroll td.words { white-space: normal; min-width: 0; padding-right: 8px; overflow-wrap: anywhere; }
   .fine .scroll table { font-size: 9px; }
   .fine .scroll th, .fine .scroll td { padding: 3px 4px 3px 0; }
+  .fine .scroll th { font-size: 8px; }
   .scroll.wide img { min-width: 0; }
   pre code { white-space: pre-wrap; }
   pre span { display: inline-block; max-width: 100%; }

@@ -266,6 +266,7 @@ def test_the_exported_unet_takes_scans_as_they_come(workdir):
     network, _ = exported.load(workdir / "unet_database.safetensors")
     chain = build.begun(stm_database.get_config("tiny"), workdir)
     assert network.data.levelling == "auto" and network.value_map.unit == "nm"
+    assert network.data.source == "folder:scans" and network.data.masks == ""  # no place of this machine
     raw = simulator.simulated_scans(simulator.SimulatorSettings(), num_scans=1, seed=3)[0]
     found = inference.segment(network, raw)
     assert found.probability.shape == raw.pixels.shape and np.isclose(network.value_map.nm_per_pixel[0], 128 / 32 * 0.25)
