@@ -15,7 +15,7 @@ from database.stages import Stage
 from microscopy.atomic import write_bytes, write_json
 from microscopy.preparation import MasksMissing, Prepared
 from microscopy.sources import NO_MASK
-from training import lineage
+from training import lineage, pseudonyms
 from training import workdir as workdirs
 from training.errors import ConfigError, RunError
 from training.lock import workdir_lock
@@ -26,12 +26,16 @@ NUM_DIVERSE = 500
 
 
 class Chain(NamedTuple):
-    """A chain as it is run: its config, what was left to be chosen in it chosen; its folder, scans, and what its images are like."""
+    """A chain as it is run: its config, what was left to be chosen in it chosen; its folder, scans, and what its images are like.
+
+    `told` are the same scans by the ids that what is written calls them by.
+    """
 
     config: Any
     workdir: pathlib.Path
     prepared: Prepared
     like: real.Target
+    told: Prepared
 
 
 def run(config, workdir, stop: Stop) -> None:
@@ -44,6 +48,7 @@ def run(config, workdir, stop: Stop) -> None:
     chain = begun(config, workdir)
     gates.refuse_lookalikes(chain.prepared.splits["train"], real.unseen_scans(chain.prepared))
     with workdir_lock(workdir):
+        chain = chain._replace(told=pseudonyms.in_workdir(chain.config.stages.dcgan, workdir, chain.prepared))
         plan = planned(chain)
         for stage in plan:
             record = stages.read(workdir, stage.name)
@@ -97,7 +102,7 @@ def begun(config, workdir: pathlib.Path) -> Chain:
         for name in ("unet_database", "unet_real"):
             data = config.stages[name].data
             data.source = f"{data.source.rpartition('/')[0]}/heights"
-    return Chain(config.lock(), workdir, prepared, like)
+    return Chain(config.lock(), workdir, prepared, like, prepared)
 
 
 def _prepared(config) -> tuple[Prepared, bool]:
@@ -175,6 +180,8 @@ def _training(chain: Chain, name: str) -> Stage:
     inputs = scans_read(chain, labelled) if name in SCAN_READERS else {}
 
     def make(stop: Stop) -> None:
+        if name in SCAN_READERS:
+            pseudonyms.share(chain.workdir, folder)
         trainings.make(trainings.placed(config, chain.workdir), folder, stop, _behind(chain, name))
         if name in SCAN_READERS:
             lineage.compare(folder, chain.prepared.splits)
@@ -193,7 +200,7 @@ def _behind(chain: Chain, name: str) -> list[dict]:
         steps = {"dcgan": facts["generator"]["step"]} | ({} if facts["upscaler"] == "bilinear" else {"superres": facts["upscaler"]["step"]})
         return [trainings.behind(chain.workdir / other, steps[other]) for other in stages_behind if other in steps]
     if name == "unet_real":
-        scans = [one for one in lineage.record(chain.prepared.splits, [])["scans"] if one["split"] == "train"]
+        scans = [one for one in lineage.record(chain.told.splits, [])["scans"] if one["split"] == "train"]
         sha256 = stages.digests([chain.workdir / "real" / real.RECORD])[real.RECORD]
         return [lineage.of_weights(str(chain.workdir / "real"), 0, sha256, scans)]
     return []
@@ -206,7 +213,7 @@ def _real(chain: Chain, names: list[str]) -> Stage:
     config["data"].pop("label_field")
 
     def make(stop: Stop) -> None:
-        real.write(folder, chain.prepared, data, chain.like, section, chain.config.seed, stop)
+        real.write(folder, chain.told, data, chain.like, section, chain.config.seed, stop)
 
     return Stage("real", config, (), scans_read(chain, chain.like.masks), make, lambda: _sum(folder, real.files(folder)), (folder,))
 
@@ -230,12 +237,12 @@ def _database(chain: Chain, names: list[str]) -> Stage:
     def make(stop: Stop) -> None:
         generator, size = chain.workdir / "dcgan", (chain.config.size, chain.config.size)
         gates.refuse_upstream([generator, *([upscaler] if upscaler else [])], real.unseen_scans(chain.prepared))
-        gate = gates.calibrate(chain.prepared, folder) if section.refuse_copies else None
+        gate = gates.calibrate(chain.told, folder) if section.refuse_copies else None
         labels = "auto" if chain.config.stages.dcgan.data.label_field != "none" else "prelabelled"
         facts = recipe.describe(
             folder, generator, upscaler, num_images=section.num_images, seed=chain.config.seed, size=size, labels=labels, gate=gate
         )
-        judge = gates.make_judge(chain.prepared, gate) if gate else None
+        judge = gates.make_judge(chain.told, gate) if gate else None
         crops = gates.real_crops(chain.prepared, min(NUM_DIVERSE, section.num_images))
         folder.mkdir(parents=True, exist_ok=True)  # the facts name the other stages by their way from it
         making.make(folder, facts, recipe.load(folder, facts), judge=judge, real=crops, stop=stop)
@@ -266,7 +273,7 @@ def _downstream(chain: Chain, names: list[str]) -> Stage:
     def make(stop: Stop) -> None:
         stop.gentle = False
         gates.refuse_upstream([chain.workdir / name for name in nets], real.unseen_scans(chain.prepared))
-        downstream.write(chain.workdir, nets, chain.prepared, section.checkpoint)
+        downstream.write(chain.workdir, nets, chain.told, section.checkpoint)
         downstream.export(chain.workdir, chain.config.data, chain.prepared, chain.like, section.checkpoint)
 
     return Stage("downstream", workdirs.plain(section), ("real", *nets), {}, make, lambda: stages.digests(files), files)

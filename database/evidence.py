@@ -11,6 +11,7 @@ import numpy as np
 from microscopy import formats, masks
 from microscopy.normalisation import ValueMap
 from microscopy.scan import DataError
+from training import pseudonyms
 from training import workdir as workdirs
 from training.errors import RunError
 
@@ -105,6 +106,11 @@ def nm_per_pixel(chain: Chain) -> float | None:
     """Returns the size of the database's pixels, None where it is not known."""
     nm = number(chain.rows[0], "nm_per_pixel") if chain.rows else math.nan
     return nm if math.isfinite(nm) and nm > 0 else None
+
+
+def withheld(chain: Chain) -> bool:
+    """Returns whether the scans' names are withheld: a page that is passed on tells neither them nor where they lie."""
+    return any((folder / pseudonyms.FILE).exists() for folder in (chain.workdir, chain.workdir / "dcgan"))
 
 
 def source_ids(row: dict[str, str]) -> list[str]:

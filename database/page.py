@@ -62,6 +62,7 @@ def _source(chain: Chain) -> str:
         words = f"Trained on {name}, not on scans of yours: what is called real below is simulated, too, and says nothing about any sample."
     else:
         kind, _, place = chain.config.data.source.partition(":")
+        place = "whose name is withheld" if evidence.withheld(chain) else place
         words = f"Trained on the scans of {'the folder' if kind == 'folder' else 'the data set'} {place}."
     return f'<p class="source">{markup.escaped(words)}</p>'
 
@@ -111,7 +112,8 @@ def _scans(chain: Chain) -> tuple[str, ...]:
     data, nm = chain.config.data, evidence.nm_per_pixel(chain)
     scans = evidence.stage(chain.workdir, "dcgan")["lineage"].get("scans") or []
     splits = [scan.get("split", "") for scan in scans if isinstance(scan, dict)]
-    facts = {"source": data.source, "config": chain.config.name, "seed": chain.config.seed}
+    source = f"{data.source.partition(':')[0]} (names withheld)" if evidence.withheld(chain) else data.source
+    facts = {"source": source, "config": chain.config.name, "seed": chain.config.seed}
     facts["scans"] = ", ".join(f"{splits.count(name)} {name.replace('_', ' ')}" for name in dict.fromkeys(splits))
     facts["left out"] = _left_out(chain)
     facts["held back"] = "split by scan before any crop is cut; scores and tests use only scans that no stage was trained on"
@@ -224,7 +226,8 @@ def _weights(folder: pathlib.Path) -> str:
 
 def _again(chain: Chain) -> tuple[str, ...]:
     work = shlex.quote(str(chain.workdir))
-    source = shlex.quote(f"--config.data.source={chain.config.data.source if chain.config else 'folder:SCANS'}")
+    known = chain.config and not evidence.withheld(chain)
+    source = shlex.quote(f"--config.data.source={chain.config.data.source if known else 'folder:SCANS'}")
     main, unet = "python main.py", f"--workdir={work}/unet_database"
     if (chain.workdir / "unet_database.safetensors").exists():
         unet = f"--weights={work}/unet_database.safetensors"
@@ -244,9 +247,9 @@ def _again(chain: Chain) -> tuple[str, ...]:
 
 
 def _command(chain: Chain) -> str:
-    """The words that the chain was made by, "" where it was not begun by a command."""
+    """The words that the chain was made by, "" where it was not begun by a command and where they tell names that are withheld."""
     path = chain.workdir / "config.json"
-    return str(read_object(path).get("command") or "") if path.exists() else ""
+    return str(read_object(path).get("command") or "") if path.exists() and not evidence.withheld(chain) else ""
 
 
 def _environment(chain: Chain) -> dict[str, str]:

@@ -85,7 +85,7 @@ def _lineages(database: Database) -> dict[pathlib.Path, dict]:
 def _named(name: str, known: dict[str, dict], records: list[dict], runs: list[pathlib.Path], folder: pathlib.Path) -> tuple[dict, str]:
     """(the scan of `known`, SHA-256 -> scan, that is called `name` in one of the records, by what it was found)."""
     found, by = _called({name}, records), "id or file name"
-    salts = {run / pseudonyms.FILE: salt for run in runs if (salt := pseudonyms.salt_of(run))}
+    salts = {run / pseudonyms.FILE: salt for run in (folder.resolve().parent, *runs) if (salt := pseudonyms.salt_of(run))}
     if not found and salts:
         told = {id for path in salts for id, file in read_object(path).get("names", {}).items() if name in _names(file)}
         found = _called(told | {pseudonyms.pseudonym(name, salt) for salt in salts.values()}, records)

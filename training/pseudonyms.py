@@ -73,6 +73,14 @@ def in_workdir(config, workdir, prepared: Prepared) -> Prepared:
     return _by(pathlib.Path(workdir) / FILE, config, prepared)
 
 
+def share(workdir, stage) -> None:
+    """Lets a stage that has no ids yet call its scans as the workdir above it does: names.json is copied into the stage's folder."""
+    path, known = pathlib.Path(stage) / FILE, pathlib.Path(workdir) / FILE
+    if known.exists() and not path.exists() and not checkpoints.steps(stage):
+        found = read_object(known)
+        _keep(path, {}, _salt(known, found), found["names"])
+
+
 def beside(config, folder, prepared: Prepared) -> Prepared:
     """Returns `prepared` as `in_workdir` does, for a folder that is passed on: its salt and names are in FOLDER.names.json beside it."""
     folder = pathlib.Path(folder).absolute()

@@ -1,5 +1,6 @@
 """The whole chain in small, through the command line: made once, left alone after, made anew where it must be, stopped and gone on."""
 
+import csv
 import dataclasses
 import json
 import os
@@ -208,6 +209,31 @@ def test_scans_without_masks_and_bilinear_leave_out_what_has_no_use(tmp_path):
     config.labels = "distance"
     with pytest.raises(build.ConfigError, match="5 of 5 scans have no mask.*\n.*Name the masks' folder"):
         build.begun(config.lock(), tmp_path)
+
+
+def test_of_patients_no_name_is_in_anything_that_is_passed_on(tmp_path, capsys):
+    """Salted ids, the same in every stage; who is who stands in names.json, where the scans lie in the configs."""
+    folder, workdir = tmp_path / "clinic", tmp_path / "w"
+    folder.mkdir()
+    for i in range(6):
+        np.save(folder / f"mueller{i // 2}_{i}.npy", np.random.default_rng(i).integers(0, 255, (300, 300)).astype(np.uint8))
+    words = (f"--config.data.source=folder:{folder}", "--config.data.group_by=^(mueller[0-9])_", "--config.upscaler=bilinear")
+    words += ("--config.stages.database.refuse_copies=true",)
+    assert run(workdir, *words) == 0, capsys.readouterr().err
+    named = {
+        path.relative_to(workdir).as_posix()
+        for path, content in ((path, path.read_bytes()) for path in workdir.rglob("*") if path.is_file())
+        if b"mueller" in content.replace(b"^(mueller[0-9])_", b"") or b"clinic" in content
+    }
+    private = {name for name in named if name.endswith("names.json")}
+    assert {"names.json", "dcgan/names.json"} <= private and all((workdir / name).stat().st_mode & 0o077 == 0 for name in private)
+    assert {name for name in named - private if not name.startswith("stages/") and not name.endswith("config.json")} == set()
+    ids = {scan["id"] for scan in read(workdir, "dcgan/lineage.json")["scans"]}
+    assert len(ids) == 6 and {scan["id"] for scan in read(workdir, "real/real.json")["scans"].values()} == ids
+    assert set(read(workdir, "downstream.json")["scans"]) < ids
+    assert {row["nearest"] for row in csv.DictReader((workdir / "database" / "index.csv").read_text().splitlines())} < ids
+    before = contents(workdir)
+    assert run(workdir, *words) == 0 and contents(workdir) == before
 
 
 def partly_masked(folder, masked, scans):
