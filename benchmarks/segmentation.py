@@ -117,6 +117,7 @@ def _peer_latency(model, values, png, ours, row):
     from benchmarks import torch_side, torch_unet
 
     calls, half = {}, model.dtype == jnp.bfloat16
+    torch.compiler.reset()  # it compiles a module's code a few times only, and then leaves further sizes as they are
     for layout in ("", ", channels last"):
         for way in ("eager", "compiled"):
             net = torch_side.placed(torch_unet.make(model, values, 1), bool(layout))

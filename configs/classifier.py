@@ -37,7 +37,7 @@ def config(name: str, size: int) -> ml_collections.ConfigDict:
     c.seed = 0
     c.init_from = ""  # workdir[@last|best|STEP], or a .npz of tools.export_weights, whose network to begin with
     c.data = dcgan.data(size)
-    c.data.update({"source": "cells", "channels": 3, "rotation": "quarter", "held_out": 0.3, "test": 0.0})
+    c.data.update({"source": "cells", "channels": 3, "rotation": "quarter", "held_out": 0.3, "test": 0.0, "num_simulated": 400})
     c.data.class_balanced = False  # every class equally likely in a batch, instead of every scan; then class_weights "none"
     c.model = ml_collections.ConfigDict(
         {
