@@ -7,9 +7,8 @@ import jax
 import numpy as np
 
 from database.real import RECORD, WHOLE, Target, unseen_scans
-from metrics.score import finite
 from microscopy import folder as folders
-from microscopy.atomic import write_json
+from microscopy.atomic import finite, write_json
 from microscopy.normalisation import ValueMap
 from microscopy.pictures import outlined, to_uint8, write_png
 from microscopy.preparation import Prepared, with_held_out

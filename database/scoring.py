@@ -6,9 +6,8 @@ from collections.abc import Iterable
 
 from metrics import image_sets, inception, set_features, set_scores, weights
 from metrics.image_sets import ImageSet
-from metrics.score import finite
 from microscopy import folder as folders
-from microscopy.atomic import write_json
+from microscopy.atomic import finite, write_json
 from microscopy.scan import Scan
 from training.errors import ConfigError, RunError
 

@@ -12,7 +12,6 @@ With several generated sets a verdict is given for each two. docs/metrics.md has
 import argparse
 import difflib
 import json
-import math
 import os
 import pathlib
 import signal
@@ -164,18 +163,9 @@ def _value(found: dict) -> str:
 def _write(path: str, scores: dict) -> None:
     try:
         pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_json(path, finite(scores))
+        atomic.write_json(path, atomic.finite(scores))
     except OSError as error:
         raise DataError(f"--json={path}: cannot be written ({error.strerror or error}); name another file.") from None
-
-
-def finite(value):
-    """Returns a value of dicts, lists and numbers as JSON can say it: None for a number that is not finite."""
-    if isinstance(value, dict):
-        return {name: finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 if __name__ == "__main__":

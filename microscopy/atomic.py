@@ -1,6 +1,7 @@
 """Files appear under their final name whole or not at all."""
 
 import json
+import math
 import os
 import pathlib
 
@@ -26,3 +27,12 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> pathlib.Path:
 def write_json(path: str | os.PathLike, value) -> pathlib.Path:
     """Returns `path` after `value` has been written to it as indented JSON, whole or not at all (see `write_bytes`)."""
     return write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def finite(value):
+    """Returns a value of dicts, lists and numbers as JSON can say it: None for one that is not finite."""
+    if isinstance(value, dict):
+        return {name: finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

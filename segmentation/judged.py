@@ -23,8 +23,9 @@ def evaluate(config, model: networks.UNet, probability: Callable, prepared: Prep
 
     `probability` takes images (1, h, w, c) in [-1, 1] and gives that of foreground, (1, h, w); stacks (1, d, h, w, 1) and (1, d, h, w), of
     which every voxel counts as pixels do. Scalars are `segmentation/NAME` of the
-    held-out scans (of the training scans where none is held out, as the protocol says) and `segmentation/train_NAME`: means over
-    scans, NaN ones left out. The Score is the Jaccard distance, 1 - IoU.
+    held-out scans (of the training scans where none is held out, as the protocol says) and `segmentation/train_NAME`: means over the
+    scans that have the score. One that none has, as precision where nothing is found, is no scalar, and NaN in the tables. The Score is
+    the Jaccard distance, 1 - IoU.
     """
     whole, settings = make_whole(model, probability, prepared.crop[0] / config.data.height), config.eval
     parts = {"held_out": chosen(prepared.splits["held_out"], settings.num_scans)}
@@ -41,13 +42,14 @@ def evaluate(config, model: networks.UNet, probability: Callable, prepared: Prep
         name = "held-out" if split == "held_out" else "training"
         tables[f"{len(scans)} {name} scans, means"] = [{"by": by, **mean_row(each)} for by, each in rows.items()]
         prefix = "train_" if split == "train" and len(parts) > 1 else ""
-        scalars |= {f"segmentation/{prefix}{key}": value for key, value in mean_row(own, errors=False).items()}
+        means = mean_row(own, errors=False)
+        scalars |= {f"segmentation/{prefix}{key}": value for key, value in means.items() if not math.isnan(value)}
         if not figures:
             each = [{"scan": scan.id, **row} for scan, row in zip(scans, own, strict=True)]
             tables[f"{name} scans"] = each[:MOST_ROWS]
             figures["segmentation"] = figure(scans, found, own, prepared)
             what = f"{len(scans)} whole {name} scans"
-    protocol = f"{what}; means over scans; foreground where the probability is above 0.5; {_PROTOCOLS[len(model.pool)]}"
+    protocol = f"{what}; means over those that have the score; foreground where the probability is above 0.5; {_PROTOCOLS[len(model.pool)]}"
     if settings.objects:
         protocol += f"; found regions under {settings.min_area} px are left out, true ones of any size count"
     return Evaluation(scalars, tables, figures, protocol, Score("segmentation/jaccard_distance", 1 - scalars["segmentation/iou"], what))

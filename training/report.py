@@ -138,7 +138,7 @@ def _evaluation(evaluation: Mapping[str, Any]) -> str:
 
 def _table(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    number = {column: all(isinstance(row.get(column, 0), int | float | np.number) for row in rows) for column in columns}
+    number = {column: all(isinstance(row.get(column) or 0, int | float | np.number) for row in rows) for column in columns}
     kind = {column: ' class="number"' if number[column] else "" for column in columns}
     head = "".join(f"<th{kind[column]}>{html.escape(str(column))}</th>" for column in columns)
     lines = ["".join(f"<td{kind[column]}>{_cell(row.get(column))}</td>" for column in columns) for row in rows]

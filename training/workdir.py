@@ -11,7 +11,7 @@ import time
 import jax
 import ml_collections
 
-from microscopy.atomic import write_json
+from microscopy.atomic import finite, write_json
 from microscopy.fields import OPTIONS
 from microscopy.normalisation import ValueMap
 from microscopy.pictures import write_png
@@ -195,11 +195,11 @@ def commit() -> str:
 
 
 def plain_evaluation(evaluation) -> dict:
-    """Returns an evaluation's protocol, scalars and tables as plain values."""
+    """Returns an evaluation's protocol, scalars and tables as plain values, None for those of a table that are not defined."""
     return {
         "protocol": evaluation.protocol,
         "scalars": {name: float(value) for name, value in evaluation.scalars.items()},
-        "tables": dict(evaluation.tables),
+        "tables": finite(dict(evaluation.tables)),
     }
 
 
@@ -210,7 +210,7 @@ def read_evaluation(workdir) -> dict | None:
 
 
 def write_evaluation(workdir, step: int, evaluation) -> None:
-    """Writes evaluation.json: the step, protocol, scalars and tables of one evaluation; its pictures as evaluation/NAME.png."""
+    """Writes evaluation.json, an evaluation with its step (null: a score that is not defined), its pictures as evaluation/NAME.png."""
     for name, picture in evaluation.figures.items():
         write_png(pathlib.Path(workdir) / "evaluation" / f"{name.replace(' ', '_')}.png", picture)
     write_json(pathlib.Path(workdir) / "evaluation.json", {"step": step, **plain_evaluation(evaluation)})

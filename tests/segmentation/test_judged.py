@@ -1,5 +1,7 @@
 """Scores of whole scans: a prediction that is the truth is perfect, one that is not scores what its definition says."""
 
+import dataclasses
+import json
 import types
 
 import jax.numpy as jnp
@@ -11,8 +13,12 @@ from microscopy.normalisation import ValueMap
 from microscopy.preparation import Prepared
 from microscopy.scan import Scan
 from segmentation import judged, networks
+from training import logbook
+from training import workdir as workdirs
 
 MODEL = networks.UNet(base_width=2, depth=1)
+DEFINED = ("iou", "dice", "percent", "module", "squaring", "binary", "v_rand", "v_info", "ap50", "pq", "precision", "recall", "objects")
+DEFINED += ("true_objects", "diameter_error")
 
 
 def scan(name, shape=(50, 70), seed=0):
@@ -70,6 +76,19 @@ def test_an_uncertain_prediction_scores_its_definition():
 def test_without_held_out_scans_training_ones_are_judged_and_it_says_so():
     found = judged.evaluate(config(num_scans=1), MODEL, truth, prepared(train=[scan("a"), scan("b")]))
     assert found.score.protocol == "1 whole training scans" and "segmentation/train_iou" not in found.scalars
+
+
+NOTHING_FOUND, NOTHING_THERE = {"precision"}, {"recall", "diameter_error", "v_rand", "v_info"}
+
+
+@pytest.mark.parametrize(("network", "mask", "undefined"), [(0, 1, NOTHING_FOUND), (1, 0, NOTHING_THERE)])
+def test_a_score_that_no_scan_has_is_no_scalar_that_would_stop_a_run(tmp_path, network, mask, undefined):
+    scans = [dataclasses.replace(scan(name), mask=scan(name).mask * mask) for name in "ab"]
+    found = judged.evaluate(config(), MODEL, lambda images: truth(images) * network, prepared(held_out=scans))
+    assert set(logbook.finite(1, found.scalars)) == {f"segmentation/{name}" for name in {*DEFINED} - undefined}
+    workdirs.write_evaluation(tmp_path, 1, found)
+    rows = json.loads((tmp_path / "evaluation.json").read_text(), parse_constant=pytest.fail)["tables"]["2 held-out scans, means"]
+    assert {name for name, value in rows[0].items() if value is None} == undefined
 
 
 def test_some_scans_are_spread_over_all():
