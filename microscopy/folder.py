@@ -20,7 +20,7 @@ from microscopy.listing import list_scans as list_scans
 from microscopy.listing import mask_files, selected
 from microscopy.masks import as_instances, read_mask
 from microscopy.native import read_channel
-from microscopy.scan import DataError, Refused, Scan
+from microscopy.scan import AllRefused, DataError, Refused, Scan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,8 @@ def read_folder(
 
     Raises DataError, naming the file, for the first image or mask that cannot be read, two images with one id, and a
     mask of another size; with `skip_bad` these are returned as Refused. A folder that is missing, no folder, or
-    without one readable image, an unknown id in `select`, masks of which none fits, wrong `margins` or `nm_per_pixel`: always DataError.
+    without one readable image (AllRefused), an unknown id in `select`, masks of which none fits, wrong `margins` or `nm_per_pixel`: always
+    DataError.
     """
     options = _Options(max_pixels, _checked_margins(margins), checked_scale(nm_per_pixel), channel, levels)
     root, images = listed(path, levels)
@@ -84,7 +85,8 @@ def read_folder(
                 raise
             refused.extend(Refused(str(file), str(error).removeprefix(f"{file}: ")) for file in files)
     if not scans:
-        raise DataError(f"{root}: none of its {len(refused)} images can be read; the first: {refused[0].file}: {refused[0].reason}")
+        first = f"{refused[0].file}: {refused[0].reason}"
+        raise AllRefused(f"{root}: none of its {len(refused)} images can be read; the first: {first}", refused)
     return scans, refused
 
 

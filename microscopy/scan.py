@@ -47,3 +47,11 @@ class Refused:
     file: str
     reason: str
     misfit: bool = False
+
+
+class AllRefused(DataError):
+    """None of a source's files can be read; `refused` has each with its reason, the message the first."""
+
+    def __init__(self, message: str, refused: list[Refused]):
+        super().__init__(message)
+        self.refused = refused
