@@ -146,8 +146,11 @@ def listed(data) -> tuple[listing.Files, listing.Files]:
 def unpaired(seen: list[Seen], mask_files: listing.Files, images) -> list[tuple[str, str, str]]:
     """Returns the findings of scans without a mask, and of mask files without one of the `images`; of () none can be without."""
     found = [("unpaired", one.name, "has no mask of its stem") for one in seen if one.mask is None]
-    lonely = [file for id, files in mask_files.items() if images and id not in images for file in files]
-    return found + [("unpaired", str(file), "has no scan of its stem") for file in lonely]
+    for id, files in mask_files.items():
+        if images and id not in images:
+            names = [str(file) if id.endswith((file.stem, file.name)) else f"{file}, {id}" for file in files]  # of a COCO file
+            found += [("unpaired", name, "has no scan of its stem") for name in names]
+    return found
 
 
 def mask_values(mask_files: listing.Files, allowed: frozenset[int] | None, data, refused: list[Refused] = ()) -> list[tuple[str, str, str]]:

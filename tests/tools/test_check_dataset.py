@@ -8,6 +8,8 @@ import pytest
 import scipy.ndimage
 
 from configs import dcgan48
+from microscopy import coco
+from microscopy.labelme import Annotated
 from tools import check_dataset
 
 
@@ -186,6 +188,18 @@ def test_a_labelme_file_that_points_outside_is_unreadable(data, capsys):
     (data / "masks" / "0.json").write_text(json.dumps(content))
     code, found, text = findings(data, capsys)
     assert code == 1 and ("unreadable", "0") in found and "outside its folder" in text
+
+
+def test_a_coco_file_is_checked_like_a_folder_of_masks(data, tmp_path, capsys):
+    pytest.importorskip("pycocotools.mask")
+    sizes = {seed: (160, 160) if seed else (80, 160) for seed in range(7)} | {"gone": (160, 160)}
+    masks = {
+        f"images/{name}.png": (blobs(0 if name == "gone" else name)[1] > 0).astype(np.int32)[: size[0]] for name, size in sizes.items()
+    }
+    path = coco.write_coco(tmp_path / "annotations.json", {name: Annotated(mask, ("grain",)) for name, mask in masks.items()})
+    code, found, text = findings(data, capsys, f"--config.data.masks={path}")
+    assert code == 1 and found == {("size", "0"), ("unpaired", "7"), ("unpaired", "gone")}
+    assert f"unpaired: {path}, images/gone: has no scan" in text and f"{path}: images/0.png: annotates 160 x 80 px" in text
 
 
 def test_the_simulator_is_sound(capsys):
