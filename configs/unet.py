@@ -3,7 +3,8 @@
     python main.py --config=configs/unet.py --config.data.source=folder:SCANS --workdir=runs/unet
     python main.py --config=configs/unet.py:cpu --workdir=runs/unet_cpu
 
-Masks lie in SCANS/masks (PNG, TIFF or NPY of the same stem, or Labelme's JSON files), or where config.data.masks says.
+Masks lie in SCANS/masks (PNG, TIFF or NPY of the same stem, or Labelme's JSON files), or in the folder or COCO file
+that config.data.masks names.
 
 Published (Ronneberger et al. 2015): four poolings, 64 maps doubled at each level, 3x3 convolutions, ReLU, dropout at the deepest levels,
 elastic deformation, weights on narrow gaps. Ours: zeros around convolutions, so that the output has the scan's size; batch norm; Adam at

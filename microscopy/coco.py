@@ -5,10 +5,11 @@ so that the square (0, 0), (2, 0), (2, 2), (0, 2) is 2 x 2 pixels. Source: T.-Y.
 and cocodataset.org/#format-data.
 """
 
+import functools
 import os
 import pathlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -28,6 +29,24 @@ def _library():
     return mask
 
 
+MAX_PIXELS = 2**26
+"""Of the bytes of a file, as `formats.read_content` counts them: 2 GiB of annotations."""
+
+
+def is_coco(path: str | os.PathLike) -> bool:
+    """Returns whether the path names a JSON file, which where masks are asked for is to be COCO's; Labelme's lie in folders."""
+    return pathlib.Path(path).suffix.lower() == ".json" and os.path.isfile(os.path.expanduser(path))
+
+
+def file_names(path: str | os.PathLike) -> list[str]:
+    """Returns the file_name of every image of a COCO file, in its order; DataError, naming the file, where it is none."""
+    try:
+        content = load_json(read_content(path, max_pixels=MAX_PIXELS))
+        return [image["file_name"] for image in _records(content, "images", ("id", "file_name", "height", "width"))]
+    except DataError as error:
+        raise DataError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+
+
 def read_coco(path: str | os.PathLike, *, max_pixels: int) -> dict[str, Annotated]:
     """Returns file_name -> its instances, numbered in the file's order, for every image of a COCO instances file; later ones lie on top.
 
@@ -35,9 +54,17 @@ def read_coco(path: str | os.PathLike, *, max_pixels: int) -> dict[str, Annotate
     opened; one that leads out of the folder is refused. Raises DataError, in one line naming the file, for damaged JSON, unknown ids,
     run lengths that do not fill the image, polygons of less than 3 points, with NaN or far outside, and where pycocotools is missing.
     """
+    return {name: paint() for name, paint in open_coco(path, max_pixels=max_pixels).items()}
+
+
+def open_coco(path: str | os.PathLike, *, max_pixels: int) -> dict[str, Callable[[], Annotated]]:
+    """Returns file_name -> paint() -> its instances, as `read_coco` has them, so that one image's map at a time is held.
+
+    The errors of `read_coco`, those of a segmentation when it is painted.
+    """
     library = _library()
     try:
-        content = load_json(read_content(path, max_pixels=max_pixels))
+        content = load_json(read_content(path, max_pixels=MAX_PIXELS))
         images = {image["id"]: image for image in _records(content, "images", ("id", "file_name", "height", "width"))}
         names = {category["id"]: category["name"] for category in _records(content, "categories", ("id", "name"))}
         annotations = {id: [] for id in images}
@@ -48,10 +75,17 @@ def read_coco(path: str | os.PathLike, *, max_pixels: int) -> dict[str, Annotate
         found = {}
         for id, image in images.items():
             _check_image(image, found, max_pixels)
-            found[image["file_name"]] = _annotated(image, annotations[id], names, library)
+            found[image["file_name"]] = functools.partial(_painted, path, image, annotations[id], names, library)
         return found
     except DataError as error:
         raise DataError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+
+
+def _painted(path: str | os.PathLike, image: dict, annotations: list[dict], names: Mapping[int, str], library) -> Annotated:
+    try:
+        return _annotated(image, annotations, names, library)
+    except DataError as error:
+        raise DataError(f"{path}: {image['file_name'][:80]}: {error}") from None
 
 
 def _records(content, key: str, fields: tuple[str, ...]) -> list[dict]:

@@ -14,7 +14,7 @@ from microscopy.folder import checked_scale
 from microscopy.formats import as_pixels, decode_image
 from microscopy.headers import check_size
 from microscopy.masks import as_ids, as_instances, decode_mask
-from microscopy.scan import DataError, Refused, Scan
+from microscopy.scan import AllRefused, DataError, Refused, Scan
 
 _IMAGE_FEATURES = ("image", "hr")
 _MASK_FEATURES = ("mask", "segmentation", "segmentation_mask")
@@ -65,7 +65,7 @@ def read_tfds(
                 refused.append(Refused(file, str(error).removeprefix(f"{file}: ")))
     if not scans:
         first = f" (the first {refused[0].reason})" if refused else ""
-        raise DataError(f"tfds:{name}: none of its {len(refused)} examples can be read{first}; choose another set or split")
+        raise AllRefused(f"tfds:{name}: none of its {len(refused)} examples can be read{first}; choose another set or split", refused)
     return scans, refused
 
 

@@ -9,18 +9,21 @@ from collections.abc import Callable
 
 import numpy as np
 
+from microscopy import coco
 from microscopy.channels import label
 from microscopy.formats import read_content
-from microscopy.labelme import read_labelme
+from microscopy.labelme import Annotated, read_labelme
 from microscopy.levels import level_masks, listed, meaning
+from microscopy.listing import Files, coco_names, mask_files, selected
 from microscopy.listing import existing_folder as existing_folder
 from microscopy.listing import image_root as image_root
 from microscopy.listing import list_masks as list_masks
 from microscopy.listing import list_scans as list_scans
-from microscopy.listing import mask_files, selected
 from microscopy.masks import as_instances, read_mask
 from microscopy.native import read_channel
-from microscopy.scan import DataError, Refused, Scan
+from microscopy.scan import AllRefused, DataError, Refused, Scan
+
+Paint = Callable[[], Annotated]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +60,8 @@ def read_folder(
     `masks`: a folder with a mask of the same stem (or "label/stem") for some or all images; None looks for `masks/`
     inside the folder, inside a class folder, then beside the folder, and for images without one Labelme's STEM.json beside the image;
     "" reads none. Masks are read by `read_mask` and become int32 instance maps by `as_instances`: numbered ones stay as stored, binary
-    ones are split into connected regions. A folder of masks may hold Labelme's JSON files too, read by `read_labelme`.
+    ones are split into connected regions. A folder of masks may hold Labelme's JSON files too, read by `read_labelme`. Instead of a folder
+    `masks` may name a COCO file: images that it lists are matched by `listing.coco_names`, those without an annotation are background.
     `margins` (top, right, bottom, left, px) are cut from image and mask (info bars). `nm_per_pixel`: one number or (y, x).
     `select`: a text file with one id, stem or file name a line (empty lines and those that start with # are passed over): only
     these are read.
@@ -68,23 +72,26 @@ def read_folder(
 
     Raises DataError, naming the file, for the first image or mask that cannot be read, two images with one id, and a
     mask of another size; with `skip_bad` these are returned as Refused. A folder that is missing, no folder, or
-    without one readable image, an unknown id in `select`, masks of which none fits, wrong `margins` or `nm_per_pixel`: always DataError.
+    without one readable image (AllRefused), an unknown id in `select`, masks of which none fits, wrong `margins` or `nm_per_pixel`: always
+    DataError.
     """
     options = _Options(max_pixels, _checked_margins(margins), checked_scale(nm_per_pixel), channel, levels)
     root, images = listed(path, levels)
     mask_paths = level_masks(root, levels, masks, images) if levels else mask_files(root, masks, images)
+    painted = _of_coco(masks, images, max_pixels) if masks and coco.is_coco(masks) else {}
     if select is not None:
         images = selected(images, select)
     scans, refused = [], []
     for id, files in sorted(images.items()):
         try:
-            scans.append(kept(_read_scan(id, files, mask_paths.get(id, []), options)))
+            scans.append(kept(_read_scan(id, files, mask_paths.get(id, []), options, painted.get(id))))
         except DataError as error:
             if not skip_bad:
                 raise
             refused.extend(Refused(str(file), str(error).removeprefix(f"{file}: ")) for file in files)
     if not scans:
-        raise DataError(f"{root}: none of its {len(refused)} images can be read; the first: {refused[0].file}: {refused[0].reason}")
+        first = f"{refused[0].file}: {refused[0].reason}"
+        raise AllRefused(f"{root}: none of its {len(refused)} images can be read; the first: {first}", refused)
     return scans, refused
 
 
@@ -93,14 +100,20 @@ def read_scan(id: str, file: str | os.PathLike, *, max_pixels: int, channel: str
     return _read_scan(id, [pathlib.Path(file)], [], _Options(max_pixels, (0, 0, 0, 0), None, channel))
 
 
-def _read_scan(id: str, files: list[pathlib.Path], mask_files: list[pathlib.Path], options: _Options) -> Scan:
+def _of_coco(path: str | os.PathLike, images: Files, max_pixels: int) -> dict[str, Paint]:
+    path = pathlib.Path(path).expanduser()
+    paint = coco.open_coco(path, max_pixels=max_pixels)
+    return {id: paint[name] for id, name in coco_names(path, paint, images).items()}
+
+
+def _read_scan(id: str, files: list[pathlib.Path], mask_files: list[pathlib.Path], options: _Options, paint: Paint | None = None) -> Scan:
     for paths in (files, mask_files):
         if len(paths) > 1:
             raise DataError(f"{paths[0]}: has the same stem as {paths[1].name}; rename or remove one")
     file = files[0]
     content = read_content(file, max_pixels=options.max_pixels)
     channel, lines, note = read_channel(content, str(file), options.channel, max_pixels=options.max_pixels)
-    mask = _read_instances(mask_files[0], file, channel.pixels.shape[:2], lines, options) if mask_files else None
+    mask = _read_instances(mask_files[0], file, channel.pixels.shape[:2], lines, options, paint) if mask_files else None
     name, group = meaning(id, options.levels) if options.levels else (id.split("/")[0] if "/" in id else None, None)
     return Scan(
         id=id,
@@ -117,12 +130,18 @@ def _read_scan(id: str, files: list[pathlib.Path], mask_files: list[pathlib.Path
     )
 
 
-def _read_instances(mask_file: pathlib.Path, file: pathlib.Path, shape: tuple[int, int], lines: slice, options: _Options) -> np.ndarray:
+def _read_instances(
+    mask_file: pathlib.Path, file: pathlib.Path, shape: tuple[int, int], lines: slice, options: _Options, paint: Paint | None
+) -> np.ndarray:
     cut = (len(range(*lines.indices(shape[0]))), shape[1])
     if mask_file.suffix.lower() == ".json":
-        annotated = read_labelme(mask_file, max_pixels=options.max_pixels, shape=shape, cut=cut, image=file)
+        annotated = paint() if paint else read_labelme(mask_file, max_pixels=options.max_pixels, shape=shape, cut=cut, image=file)
+        where = f"{mask_file}: {annotated.image}" if paint else mask_file
+        if annotated.instances.shape not in (shape, cut):
+            sizes = [f"{size[1]} x {size[0]}" for size in (annotated.instances.shape, shape)]
+            raise DataError(f"{where}: annotates {sizes[0]} px, its image has {sizes[1]}; annotate the image that you train on")
         if annotated.passed_over:
-            logging.getLogger(__name__).warning("%s: passed over: %s", mask_file, "; ".join(annotated.passed_over))
+            logging.getLogger(__name__).warning("%s: passed over: %s", where, "; ".join(annotated.passed_over))
         return _without_margins(_measured(annotated.instances, cut, lines), options.margins, file)
     ids = read_mask(mask_file, max_pixels=options.max_pixels)
     if ids.shape not in (shape, cut):

@@ -77,9 +77,9 @@ def read_labelme(
 ) -> Annotated:
     """Returns the instances of a Labelme file, numbered in the order in which they first appear.
 
-    Polygons, (oriented) rectangles, circles and masks are painted, vertices at the nearest pixel and parts outside the image cut off;
-    shapes of one label and one group_id are one instance. Points and lines, and shapes that others cover wholly, are in `passed_over`.
-    `imageData` is not looked at.
+    Polygons, (oriented) rectangles, circles and masks are painted, vertices at the nearest pixel (at .5 the lower) and parts outside the
+    image cut off; shapes of one label and one group_id are one instance. Points and lines, and shapes that others cover wholly, are in
+    `passed_over`. `imageData` is not looked at.
 
     `shape` (h, w): of the image, which imageHeight and imageWidth must equal, or `cut`, that of its measured lines. `image`: the file that
     the shapes belong to; imagePath may name it wherever it lies, anything else only inside the file's own folder, links followed. Raises
@@ -215,10 +215,10 @@ def _paint(instances: np.ndarray, number: int, kind: str, points: np.ndarray, sh
         low, high = points[0] - radius, points[0] + radius
     else:
         low, high = points.min(0), points.max(0)
-    left, top = np.clip(np.rint(low), 0, instances.shape[::-1]).astype(int)
-    right, bottom = np.clip(np.rint(high) + 1, 0, instances.shape[::-1]).astype(int)
+    left, top = np.clip(_nearest(low), 0, instances.shape[::-1])
+    right, bottom = np.clip(_nearest(high) + 1, 0, instances.shape[::-1])
     if kind == "mask":
-        (first_x, first_y), last = np.rint(low).astype(int), np.rint(high).astype(int)
+        (first_x, first_y), last = _nearest(low), _nearest(high)
         covered = _bitmap(shape.get("mask"), last - (first_x, first_y) + 1, max_pixels)
         covered = covered[top - first_y : bottom - first_y, left - first_x : right - first_x]
     elif kind == "rectangle":
@@ -228,11 +228,16 @@ def _paint(instances: np.ndarray, number: int, kind: str, points: np.ndarray, sh
         covered = (x - points[0, 0]) ** 2 + (y - points[0, 1]) ** 2 <= radius**2
     elif right > left and bottom > top:
         canvas = np.zeros((bottom - top, right - left), np.uint8)
-        covered = cv2.fillPoly(canvas, [np.rint(points - (left, top)).astype(np.int32)], 1) > 0
+        covered = cv2.fillPoly(canvas, [(_nearest(points) - (left, top)).astype(np.int32)], 1) > 0
     else:
         return
     region = instances[top:bottom, left:right]
     region[np.broadcast_to(covered, region.shape)] = number
+
+
+def _nearest(points: np.ndarray) -> np.ndarray:
+    """The nearest pixels; from the middle between two the lower one, everywhere, so that a shape moved by a pixel covers as many."""
+    return np.ceil(points - 0.5).astype(int)
 
 
 def _bitmap(text, size: np.ndarray, max_pixels: int) -> np.ndarray:

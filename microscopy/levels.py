@@ -6,7 +6,19 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from microscopy.listing import Files, annotations, existing_folder, image_root, images_in, list_files, masks_in, no_image, sub_folders
+from microscopy import coco
+from microscopy.listing import (
+    Files,
+    annotations,
+    coco_files,
+    existing_folder,
+    image_root,
+    images_in,
+    list_files,
+    masks_in,
+    no_image,
+    sub_folders,
+)
 from microscopy.scan import DataError, FieldError
 
 GROUPS = ("patient", "sample", "group")
@@ -90,12 +102,14 @@ def list_levels(root: pathlib.Path, names: tuple[str, ...]) -> Files:
 def level_masks(root: pathlib.Path, names: tuple[str, ...], masks: str | os.PathLike | None, images: Files) -> Files:
     """Returns id -> mask files: those of the folders `masks` inside or beside each folder of images, else Labelme's beside the images.
 
-    `masks` names another folder with the same levels; "" none is read. DataError where it has none.
+    `masks` names another folder with the same levels, or a COCO file; "" none is read. DataError where it has none.
     """
     if masks == "":
         return {}
-    found = {}
-    for prefix, folder in leaves(root, names):
+    found, folders = {}, leaves(root, names)
+    if masks is not None and coco.is_coco(masks):
+        found, folders = coco_files(masks, images), ()
+    for prefix, folder in folders:
         if masks is None:
             found |= {id: files for id, files in annotations(folder, prefix, deep=False).items() if id in images}
         places = (folder.parent / "masks", folder / "masks") if masks is None else (pathlib.Path(masks) / prefix,)

@@ -3,8 +3,9 @@
 import difflib
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from microscopy import coco
 from microscopy.formats import why
 from microscopy.labelme import is_labelme
 from microscopy.native import is_native, is_scan_file
@@ -140,12 +141,51 @@ def masks_in(folder: pathlib.Path, prefix: str = "", *, deep: bool = True) -> Fi
     return found
 
 
+def coco_files(path: str | os.PathLike, images: Files) -> Files:
+    """Returns id -> [the COCO file] of the images that it lists, by `coco_names`; one it lists that is not there has its name as id."""
+    path = pathlib.Path(path).expanduser()
+    return {id: [path] for id in coco_names(path, coco.file_names(path), images)}
+
+
+def coco_names(path: pathlib.Path, names: Iterable[str], images: Files) -> dict[str, str]:
+    """Returns id -> the file_name of a COCO file that stands for it: that of its folders and stem, or else that of its stem.
+
+    A name of no image has itself, without suffix, as id. DataError, naming the file, for names that fit two images, or two that fit one.
+    """
+    by_stem, found = {}, {}
+    for id, files in images.items():
+        by_stem.setdefault(files[0].stem, []).append(id)
+    exact = {name: _with_folders(name, by_stem, images) for name in names}
+    sure = {id for ids in exact.values() for id in ids}
+    for name, ids in exact.items():
+        place = pathlib.PurePosixPath(name.replace("\\", "/"))
+        ids = ids or [id for id in by_stem.get(place.stem, []) if id not in sure] or [str(place.parent / place.stem)]
+        if len(ids) > 1:
+            raise DataError(f"{path}: file_name {name[:80]!r} fits {ids[0]} and {ids[1]}; write its folder before it")
+        if ids[0] in found:
+            raise DataError(f"{path}: {found[ids[0]][:80]!r} and {name[:80]!r} have the same stem; write their folders, or remove one")
+        found[ids[0]] = name
+    return found
+
+
+def _with_folders(name: str, by_stem: dict[str, list[str]], images: Files) -> list[str]:
+    """The ids of the images whose path ends with the name, folders included, whatever the suffixes; a name without folder is none's."""
+    place = pathlib.PurePosixPath(name.replace("\\", "/"))
+    parts = (*place.parent.parts, place.stem)
+    ids = by_stem.get(place.stem, []) if len(parts) > 1 else []
+    paths = {id: (*images[id][0].absolute().parent.parts, place.stem) for id in ids}
+    return [id for id, path in paths.items() if tuple(id.split("/")) == parts or path[-len(parts) :] == parts]
+
+
 def mask_files(root: pathlib.Path, masks: str | os.PathLike | None, images: Files) -> Files:
-    """Returns id -> mask files of the images of `root`, looked for as `folder.read_folder` says; DataError where `masks` has none."""
+    """Returns id -> mask files of the images of `root`, looked for as `folder.read_folder` says; DataError where `masks` has none.
+
+    Of a COCO file `masks` it is that one for each.
+    """
     if masks == "":
         return {}
     if masks is not None:
-        found, named = masks_in(pathlib.Path(masks)), True
+        found, named = coco_files(masks, images) if coco.is_coco(masks) else masks_in(pathlib.Path(masks)), True
     else:
         found = masks_in(root / "masks") if os.path.isdir(root / "masks") else {}
         for folder in sub_folders(root):

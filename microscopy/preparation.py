@@ -223,7 +223,7 @@ def _check_masks(scans: list[Scan], data) -> None:
         field = "use_masks=True" if data.use_masks else f"label_field={data.label_field}"
         raise MasksMissing(
             f"config.data.{field}: {len(missing)} of {len(scans)} scans have no mask, the first is {missing[0]}.\n"
-            "Name their folder by --config.data.masks=DIR, or leave these scans out by --config.data.select=FILE.",
+            "Name their folder or COCO file by --config.data.masks=PLACE, or leave these scans out by --config.data.select=FILE.",
             *(len(missing), len(scans)),
         )
 

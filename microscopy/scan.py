@@ -1,6 +1,7 @@
 """The record every source returns and every consumer reads, and the error of data that cannot be used."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -47,3 +48,11 @@ class Refused:
     file: str
     reason: str
     misfit: bool = False
+
+
+class AllRefused(DataError):
+    """None of a source's files can be read; `refused` has each with its reason, the message the first."""
+
+    def __init__(self, message: str, refused: Sequence[Refused] = ()):
+        super().__init__(message)
+        self.refused = list(refused)

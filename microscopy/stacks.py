@@ -14,14 +14,14 @@ import numpy as np
 from microscopy import emulsion, folder, tiff_stack
 from microscopy.fields import MAX_PLANES, num_planes
 from microscopy.flaws import luma
-from microscopy.scan import DataError, Refused, Scan
+from microscopy.scan import AllRefused, DataError, Refused, Scan
 
 
 def load_stacks(data, kept: Callable[[Scan], Scan] = lambda scan: scan) -> tuple[list[Scan], list[Refused]]:
     """Returns the stacks that a config's data section names and the files it refused (none unless `skip_bad`).
 
     Of a folder they are its images and masks as `folder.read_folder` finds them, TIFF files with `config.data.planes` pages; masks keep
-    the numbers stored. `kept(scan)` is what is held of each. DataError naming what cannot be read.
+    the numbers stored. `kept(scan)` is what is held of each. DataError naming what cannot be read; AllRefused where `skip_bad` leaves none.
     """
     planes = num_planes(data)
     if data.source == "emulsion":
@@ -43,6 +43,9 @@ def load_stacks(data, kept: Callable[[Scan], Scan] = lambda scan: scan) -> tuple
             if not data.skip_bad:
                 raise
             refused.append(Refused(str(file), str(error).removeprefix(f"{file}: ")))
+    if not scans:
+        first = f"{refused[0].file}: {refused[0].reason}"
+        raise AllRefused(f"{place}: none of its {len(refused)} stacks can be read; the first: {first}", refused)
     return scans, refused
 
 

@@ -39,7 +39,9 @@ def _of_folder(place: str, data) -> list[tuple[str, ...]]:
         masks = data.masks or None
         known = levels.level_masks(root, names, masks, images) if names else listing.mask_files(root, masks, images)
         found["mask"] = {id: files for id, files in known.items() if id in images}
-    rows = [(kind, id, file.name, _sum(file)) for kind, files in found.items() for id, several in files.items() for file in several]
+    listed = [(kind, id, file) for kind, files in found.items() for id, several in files.items() for file in several]
+    sums = {file: _sum(file) for file in {file for _, _, file in listed}}  # one COCO file is the mask of many
+    rows = [(kind, id, file.name, sums[file]) for kind, id, file in listed]
     table = fields.option(data, "labels")
     return [*rows, *([("labels", _sum(pathlib.Path(table).expanduser()))] if table else [])]
 

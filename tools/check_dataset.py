@@ -8,6 +8,8 @@ empty       a mask of one value                              shifted   the mask'
 swapped     the mask fits another image better than its own  same mask two scans have one mask
 duplicate   two scans show the same; the worst kind: across training, held-out and test (split by config.data and config.seed)
 
+Where the config cannot divide the scans, the findings are printed all the same; the exit code is 2 then.
+
 Scans are taken as config.data names them, masks included (`use_masks` and `skip_bad` are set), neither levelled nor resampled, one after
 the other: small copies are all that is kept of one. Of z-stacks the middle planes are compared, and masks with images there.
 """
@@ -23,7 +25,7 @@ from absl import flags
 from tqdm import tqdm
 
 from microscopy import alignment, duplicates, fields, levels, listing, masks, preparation, sources, tiff_stack
-from microscopy.scan import DataError, FieldError, Refused, Scan
+from microscopy.scan import AllRefused, DataError, FieldError, Refused, Scan
 from training import command
 from training.errors import ConfigError, RunError
 
@@ -78,14 +80,18 @@ def _run(values, stop) -> None:
     with_masks = [one for one in seen if one.mask is not None]
     found += empty(with_masks) + same_masks(with_masks)
     found += misplaced([one for one in with_masks if one.mask.copies is not None])
-    found += alike(seen, config)
+    duplicate, undivided = alike(seen, config)
+    found += duplicate
     for name, subject, text in found:
         print(f"{name}: {subject}: {text}")
     counts = collections.Counter(name for name, _, _ in found)
     print(f"{len(seen)} scans read, {len(with_masks)} with masks, {len(refused)} refused.")
+    told = f"{len(found)} findings: {', '.join(f'{number} {name}' for name, number in counts.items())}." if found else "Nothing found."
+    if undivided:
+        raise ConfigError(f"{undivided}\nSo duplicates were not held against the splits; all else was checked. {told}")
     if found:
-        raise RunError(f"{len(found)} findings: {', '.join(f'{number} {name}' for name, number in counts.items())}.")
-    print("Nothing found.")
+        raise RunError(told)
+    print(told)
 
 
 def _is_size(reason: str) -> bool:
@@ -100,7 +106,7 @@ def _allowed(values: list[str] | None) -> frozenset[int] | None:
 
 
 def look(data) -> tuple[list[Seen], list[Refused]]:
-    """Returns what is seen of the scans that `config.data` names, and the files refused; DataError where none can be read."""
+    """Returns what is seen of the scans that `config.data` names, and the files refused; DataError where there are none."""
     planes, kept = fields.num_planes(data), {}
     with tqdm(desc="scans", unit="scan") as bar:
 
@@ -112,7 +118,10 @@ def look(data) -> tuple[list[Seen], list[Refused]]:
             bar.update()
             return bare
 
-        scans, refused = sources.load_scans(data, keep)
+        try:
+            scans, refused = sources.load_scans(data, keep)
+        except AllRefused as error:
+            return [], error.refused
     return [dataclasses.replace(kept[scan.id], scan=scan) for scan in scans], refused
 
 
@@ -137,8 +146,11 @@ def listed(data) -> tuple[listing.Files, listing.Files]:
 def unpaired(seen: list[Seen], mask_files: listing.Files, images) -> list[tuple[str, str, str]]:
     """Returns the findings of scans without a mask, and of mask files without one of the `images`; of () none can be without."""
     found = [("unpaired", one.name, "has no mask of its stem") for one in seen if one.mask is None]
-    lonely = [file for id, files in mask_files.items() if images and id not in images for file in files]
-    return found + [("unpaired", str(file), "has no scan of its stem") for file in lonely]
+    for id, files in mask_files.items():
+        if images and id not in images:
+            names = [str(file) if id.endswith((file.stem, file.name)) else f"{file}, {id}" for file in files]  # of a COCO file
+            found += [("unpaired", name, "has no scan of its stem") for name in names]
+    return found
 
 
 def mask_values(mask_files: listing.Files, allowed: frozenset[int] | None, data, refused: list[Refused] = ()) -> list[tuple[str, str, str]]:
@@ -203,23 +215,33 @@ def misplaced(seen: list[Seen]) -> list[tuple[str, str, str]]:
     return found
 
 
-def alike(seen: list[Seen], config) -> list[tuple[str, str, str]]:
-    """Returns the findings of scans that show the same thing, those across the splits of training first."""
+def alike(seen: list[Seen], config) -> tuple[list[tuple[str, str, str]], str]:
+    """Returns the findings of scans that show the same thing, those across the splits of training first, and why there are no splits.
+
+    The reason is "" where the scans can be divided; where they cannot, the findings name no splits.
+    """
+    if not seen:
+        return [], ""
     scans = [one.scan for one in seen]
-    try:
-        scans = sources.grouped(scans, config.data.group_by) if config.data.group_by else scans
-        splits = preparation.divided(scans, config)
-    except FieldError as error:
-        raise ConfigError(str(error)) from None
+    splits, undivided = _divided(scans, config)
     part_of = {scan.id: name for name, part in splits.items() for scan in part}
     pairs = duplicates.near_duplicates(np.stack([one.descriptor for one in seen]))
     found = []
     for i, j, correlation, turned in pairs:
         parts = part_of.get(scans[i].id), part_of.get(scans[j].id)
-        across = f", across {parts[0]} and {parts[1]}" if parts[0] != parts[1] else f", both in {parts[0]}"
+        across = f", across {parts[0]} and {parts[1]}" if parts[0] != parts[1] else f", both in {parts[0]}" if parts[0] else ""
         text = f"shows the same as {scans[j].id} (correlation {correlation:.2f}{', turned or mirrored' if turned else ''}){across}"
         found.append((parts[0] == parts[1], ("duplicate", scans[i].file or scans[i].id, text.replace("held_out", "held-out"))))
-    return [finding for _, finding in sorted(found, key=lambda pair: pair[0])]
+    return [finding for _, finding in sorted(found, key=lambda pair: pair[0])], undivided
+
+
+def _divided(scans: list[Scan], config) -> tuple[dict[str, list[Scan]], str]:
+    """(the splits of training, "") or ({}, why the scans cannot be divided)."""
+    try:
+        scans = sources.grouped(scans, config.data.group_by) if config.data.group_by else scans
+        return preparation.divided(scans, config), ""
+    except FieldError as error:
+        return {}, str(error)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,13 @@
 import json
 import sys
 
+import cv2
 import numpy as np
 import pytest
 
-from microscopy import coco
+from configs import unet
+from microscopy import coco, listing, preparation
+from microscopy import folder as folder_module
 from microscopy.labelme import Annotated
 from microscopy.scan import DataError
 
@@ -141,3 +144,82 @@ def test_without_the_library_the_remedy_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools", None)
     with pytest.raises(DataError, match=r"pip install pycocotools==2\.0\.11"):
         coco.read_coco(tmp_path / "a.json", max_pixels=LIMIT)
+
+
+def scans_of(folder, names, shape=(20, 30)):
+    for index, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(folder / name), np.random.default_rng(index).integers(0, 255, shape, dtype=np.uint8))
+    return folder
+
+
+def squares(number, shape=(20, 30)):
+    ids = np.zeros(shape, np.int32)
+    for n in range(number):
+        ids[3:9, 2 + 9 * n : 9 + 9 * n] = n + 1
+    return Annotated(ids, ("grain",) * number)
+
+
+def test_a_coco_file_is_the_masks_of_a_folder(tmp_path, library):
+    folder = scans_of(tmp_path / "scans", ["a.png", "b.png", "c.png", "deep/d.png"])
+    listed = {"images/a.tif": squares(2), "b.jpg": squares(0), "deep/d.png": squares(1), "gone.png": squares(1)}
+    path = coco.write_coco(tmp_path / "annotations.json", listed)
+    scans, _ = folder_module.read_folder(folder, max_pixels=LIMIT, masks=path)
+    masks = {scan.id: scan.mask for scan in scans}
+    assert masks["c"] is None and not masks["b"].any()
+    np.testing.assert_array_equal(masks["a"], squares(2).instances)
+    np.testing.assert_array_equal(masks["deep/d"], squares(1).instances)
+
+
+def test_training_reads_a_coco_file_scan_by_scan(tmp_path, library):
+    folder = scans_of(tmp_path / "scans", [f"{n}.png" for n in range(5)], (80, 80))
+    broken = squares(1, (80, 70))  # of another size than its scan
+    path = coco.write_coco(tmp_path / "annotations.json", {f"{n}.png": squares(3, (80, 80)) if n else broken for n in range(5)})
+    config = unet.get_config("tiny").unlock()
+    config.data.update({"source": f"folder:{folder}", "masks": str(path), "skip_bad": True, "rotation": "quarter"})
+    config.data.update({"crop": 32, "height": 32, "width": 32})
+    prepared = preparation.prepare(config)
+    scans = [scan for part in prepared.splits.values() for scan in part]
+    assert len(scans) == 4 and all(scan.mask.max() == 3 and scan.mask.shape == scan.pixels.shape[:2] for scan in scans)
+    assert [refused.reason for refused in prepared.refused] == [
+        f"{path}: 0.png: annotates 70 x 80 px, its image has 80 x 80; annotate the image that you train on"
+    ]
+    config.data.update({"masks": str(coco.write_coco(tmp_path / "few.json", {"1.png": squares(1, (80, 80))}))})
+    with pytest.raises(DataError, match="4 of 5 scans have no mask, the first is"):
+        preparation.prepare(config)
+
+
+@pytest.mark.parametrize(
+    ("names", "listed", "found"),
+    [
+        (["a/1.png", "b/1.png"], ["b/1.png", "a/1.png"], {"a/1": "a/1.png", "b/1": "b/1.png"}),
+        (["a/1.png"], ["b/1.png", "a/1.png"], {"a/1": "a/1.png", "b/1": "b/1.png"}),
+        (["1.png"], ["scans\\1.tif", "other/1.png"], {"1": "scans\\1.tif", "other/1": "other/1.png"}),
+        (["a/1.png", "b/1.png"], ["1.png"], "fits a/1 and b/1; write its folder"),
+        (["1.png"], ["a/1.png", "b/1.png"], "'a/1.png' and 'b/1.png' have the same stem"),
+        (["1.png"], ["1.png", "1.tif"], "have the same stem"),
+    ],
+)
+def test_names_of_a_coco_file_find_their_images(tmp_path, names, listed, found):
+    images = listing.list_files(scans_of(tmp_path / "scans", names))
+    if isinstance(found, dict):
+        assert listing.coco_names(tmp_path / "a.json", listed, images) == found
+        return
+    with pytest.raises(DataError, match=found):
+        listing.coco_names(tmp_path / "a.json", listed, images)
+
+
+@pytest.mark.parametrize("text", ["{", '{"shapes": []}', '{"images": [], "annotations": [], "categories": []}'])
+def test_a_json_file_that_is_no_set_of_the_folder_is_one_short_error(tmp_path, library, text):
+    folder = scans_of(tmp_path / "scans", ["a.png"])
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(DataError) as caught:
+        folder_module.read_folder(folder, max_pixels=LIMIT, masks=tmp_path / "a.json")
+    assert str(caught.value).startswith(f"{tmp_path / 'a.json'}: ") and len(str(caught.value).splitlines()) == 1
+
+
+def test_levels_of_folders_take_a_coco_file_too(tmp_path, library):
+    folder = scans_of(tmp_path / "scans", ["ada/images/x.png", "bob/images/x.png"])
+    path = coco.write_coco(tmp_path / "a.json", {"ada/x.png": squares(1), "bob/images/x.png": squares(2)})
+    scans, _ = folder_module.read_folder(folder, max_pixels=LIMIT, masks=path, levels=("patient",))
+    assert {scan.id: int(scan.mask.max()) for scan in scans} == {"ada/x": 1, "bob/x": 2}

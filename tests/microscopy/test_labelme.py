@@ -7,6 +7,7 @@ import os
 import cv2
 import numpy as np
 import pytest
+import skimage.measure
 from PIL import Image, ImageDraw
 
 from microscopy import labelme
@@ -77,6 +78,32 @@ def test_shapes_cover_what_they_say(tmp_path):
         shape = polygon(points, kind=kind) | ({"mask": text} if kind == "mask" else {})
         found = read(stored(tmp_path / "a.json", shape))
         np.testing.assert_array_equal(found.instances > 0, covered, err_msg=kind)
+
+
+SQUARE = skimage.measure.find_contours(np.pad(np.ones((3, 3)), 4), 0.5)[0][:, ::-1] - 4.0
+HALVES = {
+    "square": (SQUARE, "polygon"),
+    "triangle": ([[0.5, 0.5], [4.5, 1.0], [2.0, 6.5]], "polygon"),
+    "rectangle": ([[0.6, 0.6], [3.5, 3.5]], "rectangle"),
+    "circle": ([[3.5, 3.5], [3.5, 6.5]], "circle"),
+    "oriented_rectangle": ([[2.5, 0.5], [4.5, 2.5], [2.5, 4.5], [0.5, 2.5]], "oriented_rectangle"),
+}
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_a_shape_between_pixels_covers_the_same_wherever_it_is_moved(tmp_path, name):
+    points, kind = np.asarray(HALVES[name][0]), HALVES[name][1]
+    first = read(stored(tmp_path / "a.json", polygon((points + 1).tolist(), kind=kind))).instances
+    assert first.any()
+    for x, y in ((1, 0), (0, 1), (1, 1), (2, 3), (15, 8)):
+        moved = read(stored(tmp_path / "a.json", polygon((points + 1 + (x, y)).tolist(), kind=kind))).instances
+        np.testing.assert_array_equal(moved, np.roll(first, (y, x), (0, 1)), err_msg=f"{x}, {y}")
+    cut = read(stored(tmp_path / "a.json", polygon((points - (2, 1)).tolist(), kind=kind))).instances  # some of it is outside the image
+    np.testing.assert_array_equal(cut[:8, :8], first[2:10, 3:11])
+    if name == "square":
+        canvas = Image.new("1", (30, 20))
+        ImageDraw.Draw(canvas).polygon([tuple(point) for point in points + 1], fill=1, outline=1)
+        np.testing.assert_array_equal(first > 0, np.array(canvas))
 
 
 def test_parts_outside_the_image_are_cut_off(tmp_path):

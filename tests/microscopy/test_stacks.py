@@ -6,7 +6,7 @@ import pytest
 
 from configs import unet3d_emulsion
 from microscopy import emulsion, fields, preparation, stacks
-from microscopy.scan import DataError, FieldError
+from microscopy.scan import AllRefused, DataError, FieldError
 from microscopy.writing import encode_tiff_stack
 
 RANDOM = np.random.default_rng(0)
@@ -71,6 +71,11 @@ def test_what_is_no_such_stack_is_told_and_with_skip_bad_left_out(tmp_path, spoi
     assert len(str(error.value).splitlines()) <= 2
     scans, refused = stacks.load_stacks(data(tmp_path, skip_bad=True).data)
     assert scans[0].id == "a" and refused
+    (tmp_path / "a.tif").write_bytes(b"none")
+    (tmp_path / "c.tif").unlink(missing_ok=True)
+    with pytest.raises(AllRefused, match=r"none of its 2 stacks can be read; the first: .*a\.tif: ") as none:
+        preparation.prepare(data(tmp_path, skip_bad=True))
+    assert len(none.value.refused) == 2 and len(str(none.value).splitlines()) == 1
 
 
 def swap(folder, one, other):

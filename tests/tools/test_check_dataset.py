@@ -8,6 +8,8 @@ import pytest
 import scipy.ndimage
 
 from configs import dcgan48
+from microscopy import coco
+from microscopy.labelme import Annotated
 from tools import check_dataset
 
 
@@ -133,6 +135,32 @@ def test_stacks_are_compared_by_their_middle_planes(tmp_path, capsys):
     assert lines[1].startswith("shifted: ") and "0.tif: " in lines[1]
 
 
+def test_stacks_of_which_none_has_the_configs_planes_are_named(tmp_path, capsys):
+    for seed in range(4):
+        assert cv2.imwritemulti(str(tmp_path / f"{seed}.tif"), [blobs(seed)[0]] * 2)
+    words = ["", "--config=configs/unet3d_emulsion.py:tiny", f"--config.data.source=folder:{tmp_path}", "--config.data.planes=3"]
+    assert check_dataset.main(words) == 1
+    output = capsys.readouterr()
+    assert output.out.count("has 2 pages, config.data.planes is 3") == 4 and "0 scans read, 0 with masks, 4 refused" in output.out
+    assert output.err.endswith("\n4 findings: 4 unreadable.\n")
+
+
+def test_masks_all_of_the_wrong_size_are_named(data, capsys):
+    for seed in range(8):
+        put(data, seed, mask=blobs(seed)[1][:80])
+    code, found, _ = findings(data, capsys)
+    assert code == 1 and found == {("size", str(seed)) for seed in range(8)}
+
+
+@pytest.mark.parametrize("field", ["fold=1/9", "group_by=^(p)_"])
+def test_findings_are_told_where_the_config_cannot_divide_the_scans(data, capsys, field):
+    put(data, 3, *blobs(2))
+    put(data, 4, mask=blobs(4)[1][:80])
+    code, found, text = findings(data, capsys, f"--config.data.{field}")
+    assert code == 2 and found == {("size", "4"), ("duplicate", "2"), ("same mask", "3")}
+    assert f"config.data.{field.partition('=')[0]}=" in text and "3 findings: 1 size" in text and "in None" not in text
+
+
 def test_pixels_are_let_go_scan_by_scan(data):
     config = dcgan48.get_config().unlock()
     config.data.update({"source": f"folder:{data}", "use_masks": True})
@@ -160,6 +188,18 @@ def test_a_labelme_file_that_points_outside_is_unreadable(data, capsys):
     (data / "masks" / "0.json").write_text(json.dumps(content))
     code, found, text = findings(data, capsys)
     assert code == 1 and ("unreadable", "0") in found and "outside its folder" in text
+
+
+def test_a_coco_file_is_checked_like_a_folder_of_masks(data, tmp_path, capsys):
+    pytest.importorskip("pycocotools.mask")
+    sizes = {seed: (160, 160) if seed else (80, 160) for seed in range(7)} | {"gone": (160, 160)}
+    masks = {
+        f"images/{name}.png": (blobs(0 if name == "gone" else name)[1] > 0).astype(np.int32)[: size[0]] for name, size in sizes.items()
+    }
+    path = coco.write_coco(tmp_path / "annotations.json", {name: Annotated(mask, ("grain",)) for name, mask in masks.items()})
+    code, found, text = findings(data, capsys, f"--config.data.masks={path}")
+    assert code == 1 and found == {("size", "0"), ("unpaired", "7"), ("unpaired", "gone")}
+    assert f"unpaired: {path}, images/gone: has no scan" in text and f"{path}: images/0.png: annotates 160 x 80 px" in text
 
 
 def test_the_simulator_is_sound(capsys):

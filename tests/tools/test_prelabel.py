@@ -3,8 +3,10 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from microscopy.folder import read_folder, read_scan
+from microscopy.formats import read_image
 from microscopy.labelme import image_file, read_labelme
 from microscopy.normalisation import ValueMap
 from microscopy.scan import DataError, Scan
@@ -96,6 +98,50 @@ def test_a_trained_network_finds_instead_of_the_threshold(scans, tmp_path, monke
     )
     assert run(f"--input={scans / 'a.png'}", f"--output={tmp_path / 'other'}", "--weights=m.safetensors") == 0
     assert run(f"--input={scans / 'a.png'}", f"--output={tmp_path / 'third'}") == 0 and seen == ["Z backward", ""]
+
+
+def test_a_networks_own_least_area_holds_unless_another_is_given(scans, tmp_path, monkeypatch):
+    """A model that finds one region of 25 px and one of 400."""
+
+    def dots(image):
+        probability = np.zeros(image.shape[:3], np.float32)
+        probability[:, 5:10, 5:10] = probability[:, 20:40, 20:40] = 1
+        return probability
+
+    network = inference.Network(dots, data(), ValueMap(0.0, 255.0, "grey", (0, 0)), None, 1, 1, min_area=50)
+    monkeypatch.setattr(exported, "load", lambda path: (network, {}))
+    for words, number in (([], 1), (["--min_area=20"], 2), (["--min_area=500"], 0)):
+        output = tmp_path / f"out{number}"
+        assert run(f"--input={scans / 'a.png'}", f"--output={output}", "--weights=m.safetensors", *words) == 0
+        assert len(found(output / "a.json", scans / "a.png")[1].labels) == number
+
+
+@pytest.mark.parametrize("colours", [False, True])
+def test_what_labelme_would_turn_has_a_picture_of_its_stored_pixels(tmp_path, colours):
+    exif = Image.Exif()
+    exif[274] = 6
+    stored = np.repeat(discs()[..., None], 3, axis=2) // (1, 2, 3) if colours else discs()
+    Image.fromarray(stored.astype(np.uint8)).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    assert run(f"--input={tmp_path}", f"--output={tmp_path}") == 0
+    picture = image_file(tmp_path / "a.json", found(tmp_path / "a.json")[1])
+    assert picture == tmp_path / ".pictures" / "a.png"
+    np.testing.assert_array_equal(read_image(picture, max_pixels=10**6), read_image(tmp_path / "a.jpg", max_pixels=10**6))
+    ((scan,), _) = read_folder(tmp_path, max_pixels=10**6)
+    assert np.mean((scan.mask > 0) != (discs() > 100)) < 0.02
+
+
+@pytest.mark.parametrize("label", ["", "_background_", "__ignore__"])
+def test_a_label_that_cannot_be_is_told_before_anything_is_written(scans, tmp_path, capsys, label):
+    assert run(f"--input={scans}", f"--output={tmp_path / 'out'}", f"--label={label}") == 2
+    assert f"--label={label}: " in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_more_bad_scans_than_are_named_are_counted(scans, capsys):
+    for name in "defgi":
+        (scans / f"{name}.png").write_bytes(b"\x89PNG none")
+    assert run(f"--input={scans}", f"--output={scans}") == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if "prelabel: " not in line]
+    assert lines[-5] == "5 scans have none:" and lines[-1] == "and 2 more."
 
 
 def test_a_bad_scan_is_told_and_the_others_are_done(scans, capsys):
