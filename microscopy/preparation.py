@@ -33,9 +33,9 @@ class Prepared:
 
 
 class MasksMissing(FieldError):
-    """`missing` of `total` scans have no mask, where all must have one."""
+    """`missing` of `total` scans have no mask, where all must have one; 0 where another error is made of this one by its text."""
 
-    def __init__(self, text: str, missing: int, total: int):
+    def __init__(self, text: str, missing: int = 0, total: int = 0):
         super().__init__(text)
         self.missing, self.total = missing, total
 
