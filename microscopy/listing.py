@@ -23,7 +23,7 @@ def list_scans(path: str | os.PathLike) -> dict[str, pathlib.Path]:
     path = pathlib.Path(path).expanduser()
     if path.is_file():
         return {path.stem: path}
-    root = image_root(existing_folder(path))
+    root = image_root(existing_folder(path, "file or folder"))
     return first_files(root, list_files(root))
 
 
@@ -54,10 +54,10 @@ def no_image(root: pathlib.Path) -> DataError:
     return DataError(f"{root}: holds no image{only}; give a folder of PNG, JPEG, TIFF, NPY or scanning-probe files")
 
 
-def existing_folder(path: str | os.PathLike) -> pathlib.Path:
+def existing_folder(path: str | os.PathLike, wanted: str = "folder") -> pathlib.Path:
     """Returns the path, ~ expanded, where it is a folder that may be listed.
 
-    Raises DataError otherwise: for a missing one with the nearest name that exists beside it.
+    Raises DataError otherwise: for a missing one, called `wanted`, with the nearest name that exists beside it.
     """
     folder = pathlib.Path(path).expanduser()
     try:
@@ -65,18 +65,18 @@ def existing_folder(path: str | os.PathLike) -> pathlib.Path:
             if not os.access(folder, os.R_OK | os.X_OK):
                 raise PermissionError("permission denied")
     except FileNotFoundError:
-        raise DataError(f"{folder}: no such folder{_nearest(folder)}; check the path") from None
+        raise DataError(f"{folder}: no such {wanted}{_nearest(folder, wanted)}; check the path") from None
     except (OSError, ValueError) as error:
         reason = "is a file" if os.path.isfile(folder) else f"cannot be listed ({why(error)})"
         raise DataError(f"{folder}: {reason}; give a folder of images that you may read") from None
     return folder
 
 
-def _nearest(path: pathlib.Path) -> str:
+def _nearest(path: pathlib.Path, wanted: str) -> str:
     while not os.path.isdir(path.parent) and path.parent != path:
         path = path.parent
     try:
-        names = [entry.name for entry in os.scandir(path.parent) if entry.is_dir()]
+        names = [entry.name for entry in os.scandir(path.parent) if entry.is_dir() or wanted != "folder"]
     except OSError:
         names = []
     close = difflib.get_close_matches(path.name, names, n=1)

@@ -2,18 +2,19 @@
 
 Of the scan "a": a_mask.png (0, 255: probability above the threshold), a_probability.tiff (float32, with the pixel size where known),
 a_instances.png (16 bits, 0 = background), a_overlay.png (the scan with the instances' outlines) and a_particles.json (its part of the
-tables). particles.csv has a row a particle (`particles.measure`), images.csv a row an image; both are put together from the parts that
-stand whenever a run ends, so that an interrupted one and those after it give what one run would have given.
+tables, and what file it is of). particles.csv has a row a particle (`particles.measure`), images.csv a row an image; both are put together
+from the parts that stand whenever a run ends, so that an interrupted one and those after it give what one run would have given.
 """
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
 import pathlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -23,12 +24,13 @@ from microscopy.scan import DataError, Scan
 from microscopy.writing import encode_tiff
 from segmentation import instances
 from segmentation.inference import Network, Segmented, Timed, automatic_tile, scale_factors, segment
-from training import prediction
+from training import inputs, prediction, sources
 from training.errors import ConfigError, RunError
 from training.workdir import read_object
 
 PARTS = "_particles.json"
 SUFFIXES = ("_mask.png", "_probability.tiff", "_instances.png", "_overlay.png", PARTS)
+TABLES = ("particles.csv", "images.csv")
 MAX_INSTANCES = 65535
 WORKERS = max(prediction.WORKERS, min(16, os.cpu_count() or 1))
 """Files under way at a time: instances and tables take the processor longer than the network an accelerator."""
@@ -54,8 +56,8 @@ def predict(network: Network, request: prediction.Request, facts: Mapping) -> pr
     data = network.data
     facts = {**facts, "threshold": network.threshold, "min_area": network.min_area}
     options = {"max_pixels": data.max_pixels, "channel": data.channel, "pages": True, "workers": WORKERS}
-    with tables(pathlib.Path(request.output)):
-        outcome = prediction.write_all(request, facts, lambda file: SUFFIXES, one, **options)
+    within = functools.partial(tables, pathlib.Path(request.output))
+    outcome = prediction.write_all(request, facts, lambda file: SUFFIXES, one, **options, parts=PARTS, within=within)
     print_times(timed, outcome)
     prediction.refuse(request, outcome)
     return outcome
@@ -105,7 +107,7 @@ def make_needs_ladder(request: prediction.Request, network: Network, tile: int) 
 
         return arrived
     scaled = network.value_map.nm_per_pixel is not None
-    found = prediction.sizes(request.input, max_pixels=data.max_pixels, channel=data.channel, pages=True, scaled=scaled)
+    found = inputs.sizes(request.input, max_pixels=data.max_pixels, channel=data.channel, pages=True, scaled=scaled)
     many = tiling.needs_ladder((at_scale(size, nm) for size, nm in found), tile)
     if many and network.halo is not None:
         print(f"More than {tiling.MAX_SHAPES} sizes: those below {least} px are continued by reflection at their borders.")
@@ -123,12 +125,13 @@ def contents(network: Network, scan: Scan, found: Segmented) -> dict[str, bytes]
     shown[...] = picture.min()
     shown[found.window if scan.unit == "nm" else ...] = picture
     rows = measured(found, labels)
+    part = {"image": _plain(described(scan.id, found, rows)), "particles": [_plain(row) for row in rows], "source": sources.source(scan)}
     return {
         "_mask.png": encode_png(mask.astype(np.uint8) * 255),
         "_probability.tiff": encode_tiff(found.probability, scan.nm_per_pixel),
         "_instances.png": encode_png(labels.astype(np.uint16)),
         "_overlay.png": encode_png(outlined(shown, labels)),
-        PARTS: json.dumps({"image": _plain(described(scan.id, found, rows)), "particles": [_plain(row) for row in rows]}).encode(),
+        PARTS: json.dumps(part).encode(),
     }
 
 
@@ -171,25 +174,26 @@ def _plain(row: dict) -> dict:
 
 
 @contextlib.contextmanager
-def tables(folder: pathlib.Path, parts: str = PARTS, names: tuple[str, str] = ("particles.csv", "images.csv")):
+def tables(folder: pathlib.Path, left_out: Collection[str], parts: str = PARTS, names: tuple[str, str] = TABLES):
     """Within it parts are written to a folder of predictions, and at its end, by an error too, the tables of them (`gather`)."""
     try:
         yield
     except BaseException:
         with contextlib.suppress(RunError):  # what came first is told
-            if any(folder.rglob(f"*{parts}")):
-                gather(folder, parts, names)
+            gather(folder, left_out, parts, names)
         raise
-    gather(folder, parts, names)
+    gather(folder, left_out, parts, names)
 
 
-def gather(folder: pathlib.Path, parts: str = PARTS, names: tuple[str, str] = ("particles.csv", "images.csv")) -> None:
-    """Writes the tables `names`, of particles and of images, of all `parts` that stand in a folder of predictions.
+def gather(folder: pathlib.Path, left_out: Collection[str], parts: str = PARTS, names: tuple[str, str] = TABLES) -> None:
+    """Writes the tables `names`, of particles and of images, of all `parts` in a folder of predictions but those of the ids `left_out`.
 
-    RunError where that cannot be.
+    Without any part there are no tables, and those of before are removed. RunError where that cannot be.
     """
     rows, images = [], []
-    for path in sorted(folder.rglob(f"*{parts}")):
+    for id, path in sources.standing(folder, parts).items():
+        if id in left_out:
+            continue
         part = read_object(path)
         try:
             images.append(dict(part["image"]))
@@ -199,7 +203,10 @@ def gather(folder: pathlib.Path, parts: str = PARTS, names: tuple[str, str] = ("
     for name, table in zip(names, (rows, images), strict=True):
         filled = [{key: "" if value is None else value for key, value in row.items()} for row in particle_table.same_columns(table)]
         try:
-            particle_table.write_table(folder / name, filled)
+            if images:
+                particle_table.write_table(folder / name, filled)
+            else:
+                (folder / name).unlink(missing_ok=True)
         except OSError as error:
             raise RunError(f"{folder / name} cannot be written: {error.strerror or error}.") from error
 

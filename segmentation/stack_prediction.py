@@ -6,6 +6,7 @@ run goes on as that of images does (`segmentation.prediction`).
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from microscopy.stacks import read_stack
 from microscopy.writing import encode_tiff_stack
 from segmentation import prediction as predictions
 from segmentation.inference import Network, Segmented, Timed, segment
-from training import prediction
+from training import inputs, prediction, sources
 from training.errors import ConfigError
 
 PARTS = "_clusters.json"
@@ -40,12 +41,13 @@ def predict(network: Network, request: prediction.Request, facts: Mapping) -> pr
     def one(scan: Scan) -> dict[str, bytes]:
         return contents(network, scan, timed.image(lambda: segment(network, scan, tile=request.tile)))
 
-    def read(id: str, item: prediction.Item) -> Scan:
+    def read(id: str, item: inputs.Item) -> Scan:
         return read_stack(id, item.file, max_pixels=data.max_pixels)
 
     facts = {**facts, "threshold": network.threshold, "min_voxels": network.min_area}
-    with predictions.tables(pathlib.Path(request.output), PARTS, TABLES):
-        outcome = prediction.write_all(request, facts, lambda file: SUFFIXES, one, max_pixels=data.max_pixels, read=read)
+    within = functools.partial(predictions.tables, pathlib.Path(request.output), parts=PARTS, names=TABLES)
+    options = {"max_pixels": data.max_pixels, "read": read, "parts": PARTS, "within": within}
+    outcome = prediction.write_all(request, facts, lambda file: SUFFIXES, one, **options)
     predictions.print_times(timed, outcome, "stack", prediction.WORKERS)
     prediction.refuse(request, outcome)
     return outcome
@@ -65,5 +67,5 @@ def contents(network: Network, scan: Scan, found: Segmented) -> dict[str, bytes]
     return {
         "_mask.tiff": encode_tiff_stack(mask.astype(np.uint8) * 255, scan.nm_per_pixel),
         "_probability.tiff": encode_tiff_stack(probability, scan.nm_per_pixel),
-        PARTS: json.dumps({"image": stack, "particles": rows}).encode(),
+        PARTS: json.dumps({"image": stack, "particles": rows, "source": sources.source(scan)}).encode(),
     }

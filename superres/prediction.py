@@ -28,7 +28,7 @@ from microscopy.writing import encode_gwy, encode_tiff
 from superres import consistency
 from superres.networks import SCALES
 from superres.smoothing import TRUNCATE, gaussian_blur
-from training import prediction
+from training import inputs, prediction
 from training.errors import ConfigError
 
 REACH = 0.9
@@ -226,7 +226,7 @@ def predict(network: Network, request: prediction.Request, facts: Mapping, *, ma
         raise ConfigError(
             f"--tile={tile}: {2 * smoothed.halo + 1} pixels at least, for this network sees {smoothed.halo} pixels to each side."
         )
-    sizes = (size for size, _ in prediction.sizes(request.input, max_pixels=max_pixels, channel=channel))
+    sizes = (size for size, _ in inputs.sizes(request.input, max_pixels=max_pixels, channel=channel))
     ladder = needs_ladder(sizes, tile)
     if ladder:
         least = tiling.least_rung(smoothed.halo, STEP)

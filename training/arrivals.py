@@ -17,27 +17,27 @@ def settled(place: str, stop: Stop) -> Iterator[dict[str, pathlib.Path]]:
     """Yields, poll by poll until `stop.signal`, id -> file of the scans in the folder `place` that are whole and new: often none.
 
     A file is whole when its size, not 0, and its time of change were the same at two polls; it is yielded again when they change
-    later. What is wrong with the folder is printed once and waited for.
+    later, not when its id does because another of its stem arrives. What is wrong with the folder is printed once and waited for.
     """
     before, given, told = {}, {}, set()
     print(f"{place}: waiting for files; Ctrl-C ends.", flush=True)
     while stop.signal is None:
         now = _states(place, told)
-        ready = {id: state for id, state in now.items() if before.get(id) == state and given.get(id) != state and state[1]}
+        ready = {file: state for file, (_, *state) in now.items() if before.get(file) == state and given.get(file) != state and state[0]}
         given |= ready
-        before = now
-        yield {id: file for id, (file, _, _) in ready.items()}
+        before = {file: state for file, (_, *state) in now.items()}
+        yield {now[file][0]: file for file in ready}
         if stop.signal is None:
             time.sleep(POLL_SECONDS)
 
 
-def _states(place: str, told: set[str]) -> dict[str, tuple[pathlib.Path, int, int]]:
-    """Returns id -> (file, bytes, time of change in ns)."""
+def _states(place: str, told: set[str]) -> dict[pathlib.Path, tuple[str, int, int]]:
+    """Returns file -> (id, bytes, time of change in ns)."""
     states = {}
     try:
         for id, file in list_scans(place).items():
             status = file.stat()
-            states[id] = (file, status.st_size, status.st_mtime_ns)
+            states[file] = (id, status.st_size, status.st_mtime_ns)
     except FileNotFoundError:
         pass  # one of them was moved away while they were listed; the next poll sees what is left
     except DataError as error:

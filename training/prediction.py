@@ -5,31 +5,26 @@ A method gives what is its own: the suffixes of the files that it writes for a s
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
-import hashlib
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from microscopy import tiff_stack
-from microscopy.channels import label
-from microscopy.folder import existing_folder, list_scans, read_scan
-from microscopy.formats import read_content, read_header
-from microscopy.native import is_native
+from microscopy.folder import existing_folder, list_scans
 from microscopy.scan import DataError, Refused, Scan
-from training import arrivals, checkpoints
+from training import arrivals, checkpoints, sources
 from training.errors import ConfigError, RunError
 from training.generation import claim, write
+from training.inputs import STACKS, Item, items, make_read
 from training.signals import Stop
 
 FORMATS = ("png", "tiff", "npy", "gwy")
 RECORD = "prediction.json"
-STACKS = (".tif", ".tiff")
 WORKERS = 3
 """Files under way at a time: one is read and one written while one is in the network."""
 
@@ -40,7 +35,7 @@ class Request:
 
     `watch`: wait for files until a signal. `weights`: a file of one model instead of a workdir's checkpoint. `size`: px of the output's
     longer side, 0 as the network gives it. `back_projections`: steps that bring the output, reduced again, to the input.
-    `renamed(found)` gives what was found by other ids than its names (`pseudonyms.renaming`); None: by its names.
+    `renamed(found)` gives what was found by other ids than its names (`pseudonyms.renaming`, kept unless told False); None: by its names.
     """
 
     input: str
@@ -54,7 +49,7 @@ class Request:
     weights: str = ""
     size: int = 0
     back_projections: int = 0
-    renamed: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    renamed: Callable[..., dict[str, Any]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,66 +106,6 @@ def options(request: Request) -> dict:
     }
 
 
-class Item(NamedTuple):
-    """One scan of the input: its file, and of a TIFF with several pages which of them, from 1."""
-
-    file: pathlib.Path
-    page: int | None = None
-
-    def __str__(self) -> str:
-        return f"{self.file}, page {self.page}" if self.page else str(self.file)
-
-
-def items(files: Mapping[str, pathlib.Path], pages: bool) -> dict[str, Item]:
-    """Returns id -> Item of the files (`folder.list_scans`); with `pages` those of the stack "a" are "a_page0001" and so on.
-
-    DataError where a page would have the id of another scan.
-    """
-    found = {}
-    for id, file in files.items():
-        count = tiff_stack.num_pages(file) if pages and file.suffix.lower() in STACKS else 1
-        own = {f"{id}_page{n:04d}": Item(file, n) for n in range(1, count + 1)} if count > 1 else {id: Item(file)}
-        same = found.keys() & own.keys() | (own.keys() & files.keys() if count > 1 else set())
-        if same:
-            raise DataError(f"{file}: a page of it would have the same name as the scan {min(same)}; rename one")
-        found |= own
-    return found
-
-
-def make_read(max_pixels: int, channel: str = ""):
-    """Returns read(id, item) -> Scan (`folder.read_scan`; of a page its pixels' SHA-256), which keeps the last two stacks in memory."""
-    opened = functools.lru_cache(2)(functools.partial(tiff_stack.open_stack, max_pixels=max_pixels))
-
-    def read(id: str, item: Item) -> Scan:
-        if item.page is None:
-            return read_scan(id, item.file, max_pixels=max_pixels, channel=channel)
-        found = tiff_stack.read_page(opened(item.file), item.page, str(item.file), max_pixels=max_pixels)
-        sha256 = hashlib.sha256(np.ascontiguousarray(found.pixels).tobytes()).hexdigest()
-        return Scan(id, found.pixels, sha256, str(item), found.unit or "grey", found.nm_per_pixel, label(found))
-
-    return read
-
-
-def sizes(
-    place: str, *, max_pixels: int, channel: str = "", pages: bool = False, scaled: bool = False
-) -> Iterator[tuple[tuple[int, int], tuple[float, float] | None]]:
-    """Yields ((h, w), nm per pixel (y, x) or None; always None unless `scaled`) of the scans that can be read.
-
-    From their headers where that will do; one page stands for all of a stack. The others are told when their turn comes.
-    """
-    read = make_read(max_pixels, channel)
-    for id, item in items(list_scans(place), pages).items():
-        try:
-            if is_native(item.file) or item.page == 1 or scaled and item.file.suffix.lower() in STACKS and item.page is None:
-                scan = read(id, item)
-                yield scan.pixels.shape[:2], scan.nm_per_pixel if scaled else None
-            elif item.page is None:
-                header = read_header(read_content(item.file, max_pixels=max_pixels), max_pixels)
-                yield (header.height, header.width), None
-        except DataError:
-            continue
-
-
 def run(
     request: Request,
     facts: Mapping,
@@ -208,6 +143,8 @@ def write_all(
     pages: bool = False,
     workers: int = WORKERS,
     read: Callable[[str, Item], Scan] | None = None,
+    parts: str = "",
+    within: Callable[[set[str]], contextlib.AbstractContextManager] = contextlib.nullcontext,
 ) -> Outcome:
     """Returns what came of it after the predictions of every scan of `request.input` stand in `request.output`.
 
@@ -216,13 +153,15 @@ def write_all(
     prediction.json holds the `facts`; a folder of others is refused (ConfigError). A scan that raises DataError is named and the
     others go on. The disk's refusal ends it at once (RunError). `pages` makes each page of a TIFF a scan (`items`), `read` reads a file in
     place of `make_read`'s. With `request.watch` scans are predicted as they arrive, until a signal; one of a name that came is refused.
+    Where one of the suffixes is that of `parts` that say what file they are of, a file keeps its id and a changed one is predicted anew
+    (`training.sources`). All is written within `within(ids)` of the parts that no scan of the input has; with `request.watch` none of them.
     """
     check(request)
-    folder, waits = pathlib.Path(request.output), request.watch
+    folder, waits, named, clashes = pathlib.Path(request.output), request.watch, request.renamed or dict, []
     if waits:
         existing_folder(request.input)
-    named = request.renamed or dict
-    files = {} if waits else named(items(list_scans(request.input), pages))
+    called = _make_called(request, parts, pages, clashes)
+    files = {} if waits else named(items(called(list_scans(request.input)), pages))
     claim(folder, RECORD, facts, "*", free=("workdir", "tile"))
     read, spans = read or make_read(max_pixels, channel), []
 
@@ -242,29 +181,54 @@ def write_all(
 
     request.stop.gentle = True  # between two files nothing is half-written
     started, written, there, refused = time.monotonic(), 0, 0, []
-    clashes = []
-    rounds = (named(found) for found in _arriving(request, pages, clashes)) if waits else (files,)
-    for found in rounds:
-        wanted = {id: [folder / f"{id}{suffix}" for suffix in suffixes(item.file)] for id, item in found.items()}
-        missing = {id: found[id] for id, paths in wanted.items() if not all(path.exists() for path in paths)}
-        num, wrong = _each(predict, missing, request.stop, len(found), workers, quiet=waits)
-        written, there, refused = written + num, there + len(found) - len(missing), refused + wrong
-    outcome = Outcome(written, there, [*refused, *clashes], tuple(spans))
-    print(summary(folder, outcome, time.monotonic() - started, request.stop))
+    rounds = (named(found) for found in _arriving(request, called, pages, clashes)) if waits else (files,)
+    with within(sources.gone(folder, files, parts) if parts and not waits else set()):
+        for found in rounds:
+            sources.forget_changed(folder, {id: item.file for id, item in found.items()} if parts else {}, parts)
+            wanted = {id: [folder / f"{id}{suffix}" for suffix in suffixes(item.file)] for id, item in found.items()}
+            missing = {id: found[id] for id, paths in wanted.items() if not all(path.exists() for path in paths)}
+            num, wrong = _each(predict, missing, request.stop, len(found), workers, quiet=waits)
+            written, there, refused = written + num, there + len(found) - len(missing), refused + wrong
+        outcome = Outcome(written, there, [*refused, *clashes], tuple(spans))
+        print(summary(folder, outcome, time.monotonic() - started, request.stop))
     return outcome
 
 
-def _arriving(request: Request, pages: bool, clashes: list[Refused]) -> Iterator[dict[str, Item]]:
+def _make_called(request: Request, parts: str, pages: bool, clashes: list[Refused]) -> Callable[[dict], dict[str, pathlib.Path]]:
+    """Returns called(files): id -> file by the ids that they were predicted by (`sources.assigned`); the refused go to `clashes`."""
+    folder = pathlib.Path(request.output)
+
+    def called(files: dict[str, pathlib.Path]) -> dict[str, pathlib.Path]:
+        @functools.cache
+        def suffix_of(id: str, file: pathlib.Path) -> str | None:
+            ids = dict.fromkeys([id, f"{id}_page0001"] if pages and file.suffix.lower() in STACKS else [id])
+            found = (sources.of(folder / f"{one}{parts}") for one in (request.renamed(ids, False) if request.renamed else ids))
+            return next((one["suffix"] for one in found if "suffix" in one), None)
+
+        found, wrong = sources.assigned(files, suffix_of) if parts else (files, [])
+        for one in wrong:
+            _clash(clashes, one)
+        return found
+
+    return called
+
+
+def _clash(clashes: list[Refused], wrong: Refused) -> None:
+    clashes.append(wrong)
+    tqdm.write(f"refused: {wrong.file}: {wrong.reason}")
+
+
+def _arriving(request: Request, called: Callable, pages: bool, clashes: list[Refused]) -> Iterator[dict[str, Item]]:
     """Yields the `items` of the files that arrive; those that would have the name of one before are told and added to `clashes`."""
     known = {}
     for found in arrivals.settled(request.input, request.stop):
         new = {}
-        for id, file in found.items():
+        for id, file in called(found).items():
             own = items({id: file}, pages)
             same = sorted(one for one in own if known.get(one, file) != file)
             if same:
-                clashes.append(Refused(str(file), f"would have the same name as the scan {same[0]} of {known[same[0]].name}; rename one"))
-                tqdm.write(f"refused: {file}: {clashes[-1].reason}")
+                reason = f"would have the same name as the scan {same[0]} of {known[same[0]].name}; rename one"
+                _clash(clashes, Refused(str(file), reason))
                 continue
             known, new = known | dict.fromkeys(own, file), new | own
         yield new

@@ -113,12 +113,12 @@ def unsaved(config, prepared: Prepared) -> Prepared:
     return hidden(prepared, secrets.token_bytes(_BYTES)) if wanted(config.data, prepared) else prepared
 
 
-def renaming(workdir, output) -> Callable[[Mapping[str, Any]], dict[str, Any]] | None:
-    """Returns renamed(found): found things by salted ids instead of names, for what is predicted by a run whose scans have such ids.
+def renaming(workdir, output) -> Callable[..., dict[str, Any]] | None:
+    """Returns renamed(found, keep=True): found things by salted ids instead of names, for predictions of a run whose scans have such ids.
 
     None where they have none. The salt is the workdir's, so a scan of the run keeps its id where it is named alike; a first folder that
-    is one of the run's classes is kept. Each call adds what it was given, {name: what tells whose it is}, to OUTPUT.names.json beside
-    the folder `output`. RunError where a file of names cannot be read or written.
+    is one of the run's classes is kept. Each call, unless `keep` is False, adds what it was given, {name: what tells whose it is}, to
+    OUTPUT.names.json beside the folder `output`. RunError where a file of names cannot be read or written.
     """
     source, folder = pathlib.Path(workdir) / FILE, pathlib.Path(output).absolute()
     if not source.exists():
@@ -126,9 +126,11 @@ def renaming(workdir, output) -> Callable[[Mapping[str, Any]], dict[str, Any]] |
     salt, path = _salt(source, read_object(source)), folder.parent / f"{folder.name}.{FILE}"
     classes = workdirs.read_classes(workdir) if (pathlib.Path(workdir) / "classes.json").exists() else ()
 
-    def renamed(found):
-        known = read_object(path) if path.exists() else {}
+    def renamed(found: Mapping[str, Any], keep: bool = True) -> dict[str, Any]:
         ids = {name: _within(name, classes, salt) for name in found}
+        if not keep:
+            return {ids[name]: told for name, told in found.items()}
+        known = read_object(path) if path.exists() else {}
         names = known.get("names", {}) | {ids[name].rpartition("/")[2]: str(told) for name, told in found.items()}
         _keep(path, known, salt, names)
         return {ids[name]: told for name, told in found.items()}

@@ -254,3 +254,5 @@ def test_the_files_of_a_folder_or_a_file_each_under_a_name_of_its_own(tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="holds no image"):
         list_scans(tmp_path / "none")
+    with pytest.raises(DataError, match=r"cat.aa.png: no such file or folder \(did you mean .*a.png\?\); check the path"):
+        list_scans(tmp_path / "cat" / "aa.png")

@@ -306,7 +306,7 @@ def test_what_cannot_be_written_or_computed_is_told_and_the_rest_goes_on(tmp_pat
     assert not list((tmp_path / "nan").glob("*.png"))
     assert [path.name for path in sorted((tmp_path / "png").iterdir())] == ["a.png", "prediction.json"]
     assert json.loads((tmp_path / "png" / "prediction.json").read_text()) == {"step": 1, "format": "png"}
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match="no such file or folder"):
         predict(NEAREST, tmp_path / "none", tmp_path / "out")
     with pytest.raises(ConfigError, match=f"--tile=8: {2 * SMALL.halo + 1} pixels at least"):
         predict(SMALL, tmp_path, tmp_path / "out", tile=8)

@@ -157,7 +157,7 @@ def test_a_bad_scan_is_told_and_the_others_are_done(scans, capsys):
         ([], "--input=FILE_OR_DIR and --output=DIR are needed"),
         (["--input=a", "--output=b", "--weights=c", "--workdir=d"], "give one of them"),
         (["--input=a", "--output=b", "--weights=none.safetensors"], "none.safetensors: cannot be read"),
-        (["--input=no/such", "--output=b"], "no such folder"),
+        (["--input=no/such", "--output=b"], "no such file or folder"),
         (["--input=a", "--output=b", "--polarity=grey"], "--polarity"),
     ],
 )

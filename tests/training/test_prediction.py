@@ -163,7 +163,7 @@ def test_a_request_that_cannot_be_is_told(changed, match, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("name", "match"), [("none", "no such folder"), ("", "holds no image")])
+@pytest.mark.parametrize(("name", "match"), [("none", "no such file or folder"), ("", "holds no image")])
 def test_an_input_without_images_is_told(name, match, tmp_path):
     with pytest.raises(DataError, match=match):
         run(tmp_path / name, tmp_path.parent / "out")

@@ -211,6 +211,7 @@ def test_predictions_of_a_run_on_patients_are_told_by_ids(hospital, tmp_path):
     assert len(seen) == 2
     files = [path for path in output.rglob("*") if path.is_file()]
     assert len(files) == 3 and not any(NAMES.search(f"{path.relative_to(output)} {path.read_text()}") for path in files)
+    assert len(renamed({"asked": "for"}, False)) == 1 and "asked" not in (tmp_path / "out.names.json").read_text()
     key = json.loads((tmp_path / "out.names.json").read_text())
     assert [scan.id.partition("/")[0] for scan in seen if "/" in scan.id] == ["sick"]
     assert {key["names"][scan.id.rpartition("/")[2]] for scan in seen} == {scan.file for scan in seen}
