@@ -94,10 +94,10 @@ def full(c) -> None:
 
 
 def cpu(c) -> None:
-    """64 x 64, half the filters, two critic updates of 16 images, for two cores."""
+    """64 x 64, half the filters, five critic updates of 16 images, for two cores."""
     c.data.update({"height": 64, "width": 64})
     c.model.base_filters = 16
-    c.train.update({"batch_size": 32, "critic_updates": 2, "num_steps": 3_000, "steps_per_call": 10, "log_every": 50})
+    c.train.update({"batch_size": 80, "num_steps": 3_000, "steps_per_call": 10, "log_every": 50})
     c.train.update({"preview_every": 500, "save_every": 500, "eval_every": 500})
     c.eval.num_images = 64
 
