@@ -18,7 +18,7 @@ from microscopy import formats, spectra
 from microscopy.pictures import outlined, to_uint8
 from microscopy.plots import Axis
 from microscopy.preparation import prepare
-from training import generation
+from training import generation, pseudonyms
 from training.errors import EXPECTED
 
 NUM_REAL, NUM_GENERATED, NUM_PAIRS, NUM_LABELS, NUM_NEAREST = 6, 18, 6, 8, 6
@@ -161,10 +161,12 @@ def nearest(chain: Chain) -> str:
     except EXPECTED as error:
         return markup.missing(f"The nearest scans cannot be shown: {str(error).splitlines()[0]}")
     scans, parts = {scan.id: scan for part in prepared.splits.values() for scan in part}, []
+    for salt in filter(None, map(pseudonyms.salt_of, (chain.workdir, chain.workdir / "dcgan"))):
+        scans |= {pseudonyms.pseudonym(id, salt): scan for id, scan in list(scans.items())}
     for row in rows:
         shown, scan = evidence.picture(chain, row), scans.get(row.get("nearest", ""))
         if shown is not None and scan is not None:
-            words = f"{row['id']}: similarity {evidence.number(row, 'nearest_similarity'):.3g} to {scan.id}"
+            words = f"{row['id']}: similarity {evidence.number(row, 'nearest_similarity'):.3g} to {row['nearest']}"
             whole = to_uint8(prepared.value_map.to_unit(_reduced(scan.pixels)))
             parts.append(markup.side_by_side({"generated": shown, "nearest scan, whole": whole}, words, words))
     return markup.group("pairs", parts) or markup.missing("The nearest scans are not among those the config names now.")

@@ -127,9 +127,19 @@ def _helpful(chain: Chain) -> list[tuple[str, str]]:
     count = chain.downstream.get("scans")
     where = f"on {len(count)} unseen real scan{'s' if len(count) != 1 else ''}" if isinstance(count, list) else "on unseen real scans"
     words = f"{where} the U-Net of the database reaches a Dice of {made:.3f}, the one of real crops {real:.3f}"
-    if made >= real:
-        return [("good", f"{words[0].upper()}{words[1:]}.")]
-    return [("warn", f"{words[0].upper()}{words[1:]}: here generated data does not take the place of labelled real scans.")]
+    words, error = f"{words[0].upper()}{words[1:]}", math.hypot(*(_error(rows[name]) for name in ("database", "real")))
+    value, name = max(((_number(row.get("dice")), by) for by, row in rows.items() if by not in TRAINED), default=(-math.inf, ""))
+    if made < value:
+        return [("warn", f"{words}. {name[0].upper()}{name[1:]} has {value:.3f}: this U-Net has not learned to read them.")]
+    if made < real - error:
+        return [("warn", f"{words}: here generated data does not take the place of labelled real scans.")]
+    return [("good", f"{words}{f': less apart than their standard errors ({error:.3f}) reach' if abs(made - real) <= error else ''}.")]
+
+
+def _error(row: Mapping[str, Any]) -> float:
+    """The standard error of its Dice, 0 where one scan has none."""
+    found = _number(row.get("dice_error"))
+    return found if math.isfinite(found) else 0.0
 
 
 def scores(chain: Chain) -> str:

@@ -232,6 +232,7 @@ def test_of_patients_no_name_is_in_anything_that_is_passed_on(tmp_path, capsys):
     assert len(ids) == 6 and {scan["id"] for scan in read(workdir, "real/real.json")["scans"].values()} == ids
     assert set(read(workdir, "downstream.json")["scans"]) < ids
     assert {row["nearest"] for row in csv.DictReader((workdir / "database" / "index.csv").read_text().splitlines())} < ids
+    assert "nearest scan, whole" in (workdir / "report.html").read_text()
     before = contents(workdir)
     assert run(workdir, *words) == 0 and contents(workdir) == before
 

@@ -40,6 +40,12 @@ def test_a_database_that_helps_is_said_to(tmp_path):
     found = results.verdicts(chain(tmp_path, downstream=judged))
     words = "On 2 unseen real scans the U-Net of the database reaches a Dice of 0.950, the one of real crops 0.921."
     assert found == f'<ul class="verdicts"><li class="good">{words}</li></ul>'
+    judged["rows"][0]["dice"] = 0.915
+    assert "less apart than their standard errors" in results.verdicts(chain(tmp_path, downstream=judged))
+    judged["rows"][0]["dice"] = 0.3
+    judged["rows"].append({"by": "Otsu's threshold", "dice": 0.7})
+    found = results.verdicts(chain(tmp_path, downstream=judged))
+    assert '<li class="warn">' in found and "Otsu&#x27;s threshold has 0.700: this U-Net has not learned to read them." in found
     judged["rows"][0]["dice"] = None
     assert results.verdicts(chain(tmp_path, downstream=judged)) == ""
 
