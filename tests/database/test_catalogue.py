@@ -104,8 +104,42 @@ def test_one_flipped_pixel_a_lost_and_an_extra_file_are_found_and_mended(copy, c
     assert "3 findings" in out
     (folder / "images" / "mine.png").unlink()
     code, out, _ = run(capsys, "verify", folder, "--rows=0", "--repair")
-    assert code == 0 and out.startswith("2 files made again and written.")
+    assert code == 0 and "\n2 of 2 files made again and written.\n" in out and out.endswith("all as the index says.\n")
     assert run(capsys, "verify", folder, "--rows=2")[0] == 0
+
+
+def test_a_database_moved_alone_tells_its_findings_before_the_lost_weights(copy, tmp_path, capsys):
+    folder = shutil.move(copy / "database", tmp_path / "alone")
+    with open(folder / "images" / "000001.png", "ab") as file:
+        file.write(b"x")
+    for flags, asked in (([], "16 rows"), (["--rows=0", "--repair"], "the files to repair"), (["--repair"], "16 rows and the files to repair")):
+        code, out, err = run(capsys, "verify", folder, *flags)
+        assert code == 1 and out.startswith("changed: images/000001.png\n") and out.endswith("checked: 1 finding.\n")
+        assert err.startswith(f"{asked} could not be made again: {tmp_path / 'dcgan' / 'config.json'}: not found")
+        assert ("--rows=0" in err) == ("rows" in asked)
+    code, out, err = run(capsys, "verify", folder, "--rows=0")
+    assert code == 1 and out.startswith("changed: ") and not err
+
+
+def test_a_file_that_cannot_be_written_again_is_told_in_short(copy, capsys):
+    place = copy / "database" / "images" / "000002.png"
+    place.unlink()
+    place.mkdir()
+    code, out, err = run(capsys, "verify", copy / "database", "--rows=0", "--repair")
+    assert code == 1 and out == "missing: images/000002.png\n"
+    assert err.startswith(f"{place} cannot be written: Is a directory.\n") and len(err.splitlines()) == 2
+    assert not list(place.parent.glob(".*"))
+
+
+def test_an_edited_index_csv_is_written_again(copy, capsys):
+    folder = copy / "database"
+    text = (folder / index.TEXT).read_bytes()
+    (folder / index.TEXT).write_bytes(text.replace(b"dcgan@2", b"dcgan@9"))
+    code, out, err = run(capsys, "verify", folder, "--rows=0")
+    assert (code, out) == (1, "") and f"verify {folder} --repair writes it again from index.parquet" in err
+    code, out, _ = run(capsys, "verify", folder, "--rows=0", "--repair")
+    assert code == 0 and out.startswith("index.csv written again from index.parquet.\n") and (folder / index.TEXT).read_bytes() == text
+    assert "written again" not in run(capsys, "verify", folder, "--rows=0", "--repair")[1]
 
 
 def rewritten(folder, place, change):
