@@ -17,8 +17,8 @@ import threading
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the flags are read there is nothing to lose, and no traceback worth reading
 
-from database import exports, handmade, index, recipe, retracting, verifying
-from training.errors import EXPECTED, ConfigError
+from database import exports, handmade, index, making, recipe, retracting, verifying
+from training.errors import EXPECTED, ConfigError, RunError
 
 SHOWN = 10
 
@@ -69,27 +69,50 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _verify(flags) -> int:
+    if flags.repair and index.mend(flags.dir):
+        print(f"{index.TEXT} written again from {index.TABLE}.")
     database = index.read(flags.dir)
     found = verifying.files(database)
+    _print(found)  # whatever becomes of the weights
     places = verifying.choose(database, flags.rows, flags.seed)
-    made_by = recipe.load(database.folder, database.facts) if places or flags.repair else None
-    if flags.repair and found:
-        count = len(found)
-        found = verifying.repair(database, found, made_by)
-        print(f"{count - len(found)} files made again and written.")
+    broken = [finding for finding in found if finding.kind != "extra"] if flags.repair else []
+    made_by, lost = _weights(database) if places or broken else (None, "")
+    if broken and made_by:
+        kept = verifying.repair(database, found, made_by)
+        print(f"{len(found) - len(kept)} of {len(broken)} files made again and written.")
+        found = kept
     exact = verifying.same_surroundings(database.facts)
-    if places:
-        found += verifying.rows(database, places, made_by, exact)
+    if places and made_by:
+        differing = verifying.rows(database, places, made_by, exact)
+        _print(differing)
+        found = [*found, *differing]
+    total = sum(len(index.files(row)) for row in database.rows)
+    there, here = (" ".join(facts.values()) for facts in (database.facts["environment"], recipe.environment()))
+    how = f"bit by bit ({here})" if exact else f"to within {verifying.LEVELS} grey level: made on {there}, this is {here}"
+    again = f"; {len(places)} rows made again, compared {how}" if places and made_by else ""
+    result = f"{len(found)} finding{'s' * (len(found) > 1)}" if found else "all as the index says"
+    print(f"{total} files of {len(database.rows)} rows checked{again}: {result}.", flush=True)
+    if lost:
+        asked = " and ".join([f"{len(places)} rows"] * bool(places) + ["the files to repair"] * bool(broken))
+        remedy = "Put the runs that database.json names in their places" + (", or ask for no rows with --rows=0" if places else "")
+        raise RunError(f"{asked} could not be made again: {lost}\n{remedy}.")
+    return 1 if found else 0
+
+
+def _print(found: list[verifying.Finding]) -> None:
     for finding in found[:SHOWN]:
         print(f"{finding.kind}: {finding.file}{f': {finding.text}' if finding.text else ''}")
     if len(found) > SHOWN:
         print(f"and {len(found) - SHOWN} more")
-    total = sum(len(index.files(row)) for row in database.rows)
-    there, here = (" ".join(facts.values()) for facts in (database.facts["environment"], recipe.environment()))
-    how = f"bit by bit ({here})" if exact else f"to within {verifying.LEVELS} grey level: made on {there}, this is {here}"
-    again = f"; {len(places)} rows made again, compared {how}" if places else ""
-    print(f"{total} files of {len(database.rows)} rows checked{again}: {f'{len(found)} findings' if found else 'all as the index says'}.")
-    return 1 if found else 0
+    sys.stdout.flush()
+
+
+def _weights(database: index.Database) -> tuple[making.Recipe | None, str]:
+    """(what makes the rows, ""), or (None, why it cannot be had)."""
+    try:
+        return recipe.load(database.folder, database.facts), ""
+    except EXPECTED as error:
+        return None, str(error).splitlines()[0]
 
 
 def _retract(flags) -> int:

@@ -3,6 +3,7 @@
 Every file is checked against its SHA-256 on the way, and the output appears under its name whole or not at all.
 """
 
+import contextlib
 import dataclasses
 import io
 import os
@@ -138,7 +139,9 @@ def _tfds(database: Database, output: pathlib.Path) -> None:
     builder = _builder(tfds, tfds.features.FeaturesDict(features), examples, {row["split"] for row in database.rows})
     set_of_files = builder(data_dir=str(output), file_format="array_record")
     try:
-        set_of_files.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+        with contextlib.redirect_stdout(io.StringIO()):  # it tells the path of the temporary folder as the set's
+            set_of_files.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+        shutil.rmtree(output / "downloads", ignore_errors=True)  # which it makes, though nothing is downloaded
     except (ImportError, NotImplementedError) as error:
         raise RunError(f"--format=tfds: array_record cannot be written here ({error}); it exists for Linux alone.") from error
 

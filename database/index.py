@@ -133,22 +133,47 @@ def _settle(folder: pathlib.Path, sums: Mapping) -> None:
 def read(folder) -> Database:
     """Returns the finished database in a folder; RunError, naming file and remedy, where it is missing, unfinished, damaged or hostile."""
     folder = pathlib.Path(folder)
+    facts, rows = _table(folder)
+    text, stated = encode_text(rows), facts["index"].get(TEXT)
+    remedy = f"python -m database.catalogue verify {folder} --repair writes it again from {TABLE}, which is whole."
+    if _content(folder / TEXT, stated, remedy if hashlib.sha256(text).hexdigest() == stated else _REMEDY) != text:
+        raise RunError(f"{folder / TEXT}: its rows are not those of {TABLE}.\n{_REMEDY}")
+    return Database(folder, facts, rows)
+
+
+def mend(folder) -> bool:
+    """Returns whether index.csv was missing or changed and has been written again from index.parquet, of which it is a function.
+
+    Nothing is written where the text of index.parquet is not what database.json states, as `read` then tells. RunError where
+    index.parquet is not whole, or the disk refuses.
+    """
+    path = pathlib.Path(folder) / TEXT
+    facts, rows = _table(path.parent)
+    text = encode_text(rows)
+    try:
+        whole = path.is_file() and path.stat().st_size == len(text) and path.read_bytes() == text
+        if whole or hashlib.sha256(text).hexdigest() != facts["index"].get(TEXT):
+            return False
+        atomic.write_bytes(path, text)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}.\n{AGAIN}") from error
+    return True
+
+
+def _table(folder: pathlib.Path) -> tuple[dict, list[dict]]:
+    """(facts, rows) of a finished database whose index.parquet is whole; index.csv is not looked at."""
     facts = read_facts(folder)
     if facts["state"] != "finished":
         raise RunError(
             f"{folder / FACTS}: the database is not finished.\nGive the command that makes it again; it goes on where it stopped."
         )
-    sums = facts.get("index")
-    if not isinstance(sums, dict):
+    if not isinstance(facts.get("index"), dict):
         raise RunError(f"{folder / FACTS}: it states no SHA-256 of the index.\n{_REMEDY}")
-    _settle(folder, sums)
-    contents = {name: _content(folder / name, sums.get(name)) for name in (TABLE, TEXT)}
-    rows = _rows(contents[TABLE], folder / TABLE)
+    _settle(folder, facts["index"])
+    rows = _rows(_content(folder / TABLE, facts["index"].get(TABLE), _REMEDY), folder / TABLE)
     if len(rows) != facts["num_images"]:
         raise RunError(f"{folder / TABLE}: {len(rows)} rows, but {FACTS} states {facts['num_images']} images.\n{_REMEDY}")
-    if encode_text(rows) != contents[TEXT]:
-        raise RunError(f"{folder / TEXT}: its rows are not those of {TABLE}.\n{_REMEDY}")
-    return Database(folder, facts, rows)
+    return facts, rows
 
 
 def read_facts(folder) -> dict:
@@ -186,29 +211,32 @@ def _no_number(text: str):
     raise ValueError(f"{text} is no number")
 
 
-def _content(path: pathlib.Path, sha256) -> bytes:
+def _content(path: pathlib.Path, sha256, remedy: str) -> bytes:
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise RunError(f"{path}: {path.stat().st_size / 1e9:.0f} GB cannot be the index of a database.\n{_REMEDY}")
+            raise RunError(f"{path}: {path.stat().st_size / 1e9:.0f} GB cannot be the index of a database.\n{remedy}")
         content = path.read_bytes()
     except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror or error}).\n{_REMEDY}") from error
+        raise RunError(f"{path}: cannot be read ({error.strerror or error}).\n{remedy}") from error
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise RunError(f"{path}: its SHA-256 is not the one that {FACTS} states: it was changed or damaged.\n{_REMEDY}")
+        raise RunError(f"{path}: its SHA-256 is not the one that {FACTS} states: it was changed or damaged.\n{remedy}")
     return content
 
 
 def _rows(content: bytes, path: pathlib.Path) -> list[dict]:
-    """The rows of index.parquet, checked: its header first, because a few bytes can declare any number of rows."""
+    """The rows of index.parquet, checked: its header first, because a few bytes can declare any number of rows.
+
+    Read without threads of pyarrow: where they were begun, a process that ends soon after is now and then aborted.
+    """
     try:
-        file = pyarrow.parquet.ParquetFile(io.BytesIO(content))
+        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content), pre_buffer=False)
         stated = sum(file.metadata.row_group(number).total_byte_size for number in range(file.metadata.num_row_groups))
         if not 0 <= file.metadata.num_rows <= MAX_ROWS or not 0 <= stated <= MAX_BYTES:
             raise RunError(f"{path}: declares {file.metadata.num_rows} rows, {stated} bytes; {MAX_ROWS} rows at most.\n{_REMEDY}")
         if not file.schema_arrow.equals(SCHEMA):
             odd = set(COLUMNS) ^ set(file.schema_arrow.names)
             raise RunError(f"{path}: its columns are not those of version {FORMAT_VERSION} ({_some(odd) or 'their types'}).\n{_REMEDY}")
-        rows = file.read().to_pylist()
+        rows = file.read(use_threads=False).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise RunError(f"{path}: cannot be read as parquet ({reason}).\n{_REMEDY}") from error

@@ -18,7 +18,7 @@ BOX = 0.3
 MESH = 200
 """Most facets along a side."""
 LIGHT = (-0.55, 0.25, 0.8)
-"""Where the light stands: right, away, up."""
+"""The way from the surface to the light, along its right, away and up: it stands high on the left, a little behind."""
 GOLD = np.array([(84, 42, 26), (146, 78, 34), (206, 134, 56), (244, 204, 120), (255, 246, 222)], np.float64)
 """RGB from the lowest to the highest, as scanning probe software shows heights."""
 _OVERSAMPLED, _MARGIN = 3, (64, 14, 40, 50)  # left, top, right, bottom px, for numbers and names

@@ -5,13 +5,14 @@ import pathlib
 import re
 from typing import NamedTuple
 
-from database import gates, index
+from database import gates, index, making
 from database.index import Database
-from training import lineage, pseudonyms
-from training.errors import ConfigError
+from training import checkpoints, lineage, pseudonyms
+from training.errors import ConfigError, RunError
 from training.workdir import read_object
 
 RESULTS = ("scores.json", "downstream.json", "downstream_*.png", "unet_database.safetensors", "report.html")
+SHOWN = 8
 REAL = "real/real.json"
 """Beside a database: which scan each real crop is of."""
 
@@ -38,11 +39,11 @@ def dependents(database: Database, name: str) -> Dependents:
 
     A scan of any split counts: what it trained, what it chose or calibrated (held_out) and what it judged (test). Where a run's ids are
     salted (`training.pseudonyms`) the name is salted likewise, and looked for in its names.json. ConfigError where no such scan is known,
-    with the nearest name and what was looked at, and where the name means several.
+    with the nearest name and what was looked at, where the name means several, and where it is a group's.
     """
     lineages = _lineages(database)
     records = [*database.facts["sources"], *(scan for found in lineages.values() for scan in lineage.behind(found))]
-    own = {row["sha256"] for row in database.rows}
+    own = {sha256 for row in database.rows for sha256 in index.files(row).values()}
     known = {
         scan["sha256"]: {key: scan[key] for key in ("id", "file", "sha256")} for scan in reversed(records) if scan["sha256"] not in own
     }
@@ -52,8 +53,8 @@ def dependents(database: Database, name: str) -> Dependents:
     rows = list(range(len(database.rows))) if scan["sha256"] in behind else []
     ids = {one["id"] for one in records if one["sha256"] == scan["sha256"]}
     nearest = [place for place, row in enumerate(database.rows) if row["nearest"] in ids]
-    made = {database.rows[place]["sha256"] for place in rows}
-    stages = [line for folder, found in lineages.items() if (line := _line(folder, found, scan["sha256"], made))]
+    made = own if rows else set()
+    stages = [line for folder, found in lineages.items() if (line := _line(folder, found, scan["sha256"], made, database.folder))]
     beside = database.folder.resolve().parent
     results = [path for name in RESULTS for path in sorted(beside.glob(name)) if path.is_file()] if stages or rows else []
     return Dependents(scan, rows, nearest, stages, results, _crops(beside, scan["sha256"]), found_by, _is_salted(scan))
@@ -97,11 +98,25 @@ def _named(name: str, known: dict[str, dict], records: list[dict], runs: list[pa
         return known[found[0]], by
     if found:
         raise ConfigError(f"{name}: {len(found)} scans have this name; give the SHA-256, such as {found[0][:16]}.")
-    near = difflib.get_close_matches(name, [scan["id"] for scan in records], 1)
+    _refuse_group(name, salts, [scan for scan in records if scan["sha256"] in known])
+    near = difflib.get_close_matches(name, [scan["id"] for scan in records if scan["sha256"] in known], 1)
     hint, remedy = f" Did you mean {near[0]}?" if near else "", "Give its id, file name or SHA-256."
     if lost := [run.name for run in runs if run / pseudonyms.FILE not in salts and _are_salted(run)]:
         remedy = f"The ids of {', '.join(lost)} stand for names that only {pseudonyms.FILE} tells, which is not there: give the SHA-256."
     raise ConfigError(f"{name}: no such scan is behind {folder} or the runs beside it.{hint}\n{remedy}")
+
+
+def _refuse_group(name: str, salts: dict[pathlib.Path, bytes], records: list[dict]) -> None:
+    """Raises ConfigError where a names.json tells the name, or its id, of a group of scans (a patient, a sample)."""
+    names = {id: (told, salt) for path, salt in salts.items() for id, told in read_object(path).get("names", {}).items()}
+    scans = {scan["id"] for scan in records}
+    others = {id: told for id, (told, salt) in names.items() if id not in scans and pseudonyms.pseudonym(told, salt) == id}
+    for group in {told for id, told in others.items() if name in (id, told)}:
+        word = re.compile(rf"(?<![^\W_]){re.escape(group)}(?![^\W_])")
+        likely = sorted(id for id in scans & names.keys() if word.search(names[id][0]))
+        more = f" and {len(likely) - SHOWN} more" if likely[SHOWN:] else ""
+        told = f"\nIts name is in those of {', '.join(likely[:SHOWN])}{more}." if likely else ""
+        raise ConfigError(f"{name}: is a group of scans, and which are of it is not recorded.\nGive its scans one by one.{told}")
 
 
 def _called(names: set[str], records: list[dict]) -> set[str]:
@@ -121,16 +136,30 @@ def _are_salted(run: pathlib.Path) -> bool:
     return any(_is_salted(scan) for scan in lineage.read(run)["scans"])
 
 
-def _line(folder: pathlib.Path, found: dict, sha256: str, made: set[str]) -> str:
+def _line(folder: pathlib.Path, found: dict, sha256: str, made: set[str], database: pathlib.Path) -> str:
     """How a run depends on the scan or on images made from it, "" where it does not."""
     ways = {"train": "trained on it", "held_out": "held it out, to be scored or calibrated on", "test": "is judged by it"}
     told = [ways[scan["split"]] for scan in found["scans"] if scan["sha256"] == sha256 and scan["split"] in ways]
     for source in found["upstream"]:
         if any(scan["sha256"] == sha256 and scan["split"] == "train" for scan in source.get("scans", [])):
-            told.append(f"was begun from {source['source']}, which was trained on it")
+            told.append(f"was begun from {_source(source, database.resolve().parent)}, which was trained on it")
     count = sum(scan["sha256"] in made for scan in found["scans"])
     told += [f"used {count} images made from it"] if count else []
     return f"{folder}: {'; '.join(dict.fromkeys(told))}" if told else ""
+
+
+def _source(entry: dict, beside: pathlib.Path) -> str:
+    """What weights that a run was begun from are called: their folder's name where it is beside the database and holds them, else as noted.
+
+    The note is of the place where the run was made, which is another one once all of it was moved or copied.
+    """
+    place = beside / pathlib.PurePath(entry["source"]).name
+    try:
+        held = entry["step"] in checkpoints.steps(place) and checkpoints.verify(place, entry["step"])["sha256"] == entry["sha256"]
+    except RunError:
+        held = False
+    held = held or entry["sha256"] in (making.sha256_of(place), making.sha256_of(place / pathlib.PurePath(REAL).name))
+    return place.name if held else entry["source"]
 
 
 def rows_text(places: list[int]) -> str:

@@ -13,6 +13,7 @@ from database.index import Database
 from microscopy.atomic import write_bytes
 from microscopy.formats import read_image
 from microscopy.scan import DataError
+from training.errors import RunError
 
 WORKERS = 4
 LEVELS = 1
@@ -104,7 +105,10 @@ def difference(database: Database, file: str, content: bytes) -> tuple[str, bool
 
 
 def repair(database: Database, broken: Sequence[Finding], made_by: making.Recipe) -> list[Finding]:
-    """Returns what could not be mended of the missing and changed files: each is made again and written where its SHA-256 is the row's."""
+    """Returns what could not be mended of the missing and changed files: each is made again and written where its SHA-256 is the row's.
+
+    RunError where the disk refuses a file.
+    """
     names = {finding.file for finding in broken if finding.kind in ("missing", "changed")}
     places = [place for place, row in enumerate(database.rows) if names & index.files(row).keys()]
     mended = set()
@@ -112,7 +116,14 @@ def repair(database: Database, broken: Sequence[Finding], made_by: making.Recipe
         sums = index.files(database.rows[place])
         for file, content in contents.items():
             if file in names and making.sha256_of_bytes(content) == sums[file]:
-                (database.folder / pathlib.Path(file).parent).mkdir(exist_ok=True)
-                write_bytes(database.folder / file, content)
+                _write(database.folder / file, content)
                 mended.add(file)
     return [finding for finding in broken if finding.file not in mended]
+
+
+def _write(path: pathlib.Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(exist_ok=True)
+        write_bytes(path, content)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}.\n{index.AGAIN}") from error

@@ -1,14 +1,22 @@
 """Stand-ins that several tests share: facts, a generator of smooth noise by index, and what a database of them is made with."""
 
+import json
+
 import cv2
+import jax
 import numpy as np
 
 import resize
-from database import gates, making, recipe
+from database import catalogue, gates, making, recipe
+from microscopy import preparation
 from microscopy.normalisation import ValueMap
 from microscopy.thresholds import split_touching
+from training import checkpoints, lineage
+from training import workdir as workdirs
 
 SIZE, SMALL = 48, 24
+NUM = 130
+"""Images of the database that the fixture `chain` has."""
 
 
 def facts(num_images=100, unit="nm", **changes):
@@ -55,3 +63,27 @@ def judge(images):
 def hashes(folder):
     """File within the folder -> content of everything there."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def saved(folder, config, task):
+    """A workdir as the loop leaves it at step 2, of random weights."""
+    folder.mkdir()
+    prepared = preparation.prepare(config)
+    workdirs.describe(folder, config, prepared.value_map)
+    lineage.write(folder, prepared.splits, [])
+    state = task.init(jax.random.key(2), None)
+    checkpoints.save(folder, 2, task.settle(state) if task.settle else state)
+
+
+def run(capsys, *words):
+    """(exit code, stdout, stderr) of a command."""
+    code = catalogue.main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    assert len(err.splitlines()) <= 5
+    return code, out, err
+
+
+def train_scans(folder):
+    """The scans of a chain's lineage by split."""
+    found = json.loads((folder / "dcgan" / "lineage.json").read_text())["scans"]
+    return {split: [scan for scan in found if scan["split"] == split] for split in ("train", "held_out", "test")}

@@ -1,72 +1,28 @@
-"""The command line on a database of a trained workdir: rows made again, changes found and mended, scans withdrawn, exports read back."""
+"""The command line on a database of a trained workdir: rows made again, changes found and mended, exports read back."""
 
 import json
-import pathlib
 import shutil
 
 import cv2
-import jax
 import numpy as np
 import pytest
 
 from configs import dcgan, srgan
-from database import catalogue, index, making, recipe, verifying
+from database import index, making, recipe, verifying
 from gan import dcgan as generator
-from microscopy import label_field, preparation
+from microscopy import label_field
 from microscopy.coco import read_coco
 from microscopy.datasets import read_tfds
 from microscopy.folder import read_folder
 from microscopy.formats import read_image
 from microscopy.labelme import read_labelme, write_labelme
 from superres import srgan as superres
-from training import checkpoints, generation, lineage, pseudonyms
+from tests.database.fakes import NUM, run, saved, train_scans
+from training import generation
 from training import workdir as workdirs
 from training.errors import ConfigError, RunError
 
-NUM = 130
 LIMIT = 10**6
-SALT = bytes(range(32))
-
-
-def saved(folder, config, task):
-    """A workdir as the loop leaves it at step 2, of random weights."""
-    folder.mkdir()
-    prepared = preparation.prepare(config)
-    workdirs.describe(folder, config, prepared.value_map)
-    lineage.write(folder, prepared.splits, [])
-    state = task.init(jax.random.key(2), None)
-    checkpoints.save(folder, 2, task.settle(state) if task.settle else state)
-
-
-@pytest.fixture(scope="module")
-def chain(tmp_path_factory, scans):
-    """A folder with a dcgan/ and a database/ of 130 images of 64 px from it, labels found by threshold."""
-    folder = tmp_path_factory.mktemp("chain")
-    config = dcgan.config("test", 32, 4, "tiny").unlock()
-    config.data.update({"source": f"folder:{scans}", "crop": 32})
-    saved(folder / "dcgan", config, generator.make_task(config))
-    facts = recipe.describe(folder / "database", folder / "dcgan", num_images=NUM, seed=11, size=(64, 64), labels="prelabelled")
-    making.make(folder / "database", facts, recipe.load(folder / "database", facts))
-    return folder
-
-
-@pytest.fixture
-def copy(chain, tmp_path):
-    """The same folder to damage."""
-    return shutil.copytree(chain, tmp_path / "chain")
-
-
-def run(capsys, *words):
-    """(exit code, stdout, stderr) of a command."""
-    code = catalogue.main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    assert len(err.splitlines()) <= 5
-    return code, out, err
-
-
-def train_scans(folder):
-    found = json.loads((folder / "dcgan" / "lineage.json").read_text())["scans"]
-    return {split: [scan for scan in found if scan["split"] == split] for split in ("train", "held_out", "test")}
 
 
 def test_a_hundred_random_rows_are_made_again_bit_by_bit(chain, capsys):
@@ -104,8 +60,46 @@ def test_one_flipped_pixel_a_lost_and_an_extra_file_are_found_and_mended(copy, c
     assert "3 findings" in out
     (folder / "images" / "mine.png").unlink()
     code, out, _ = run(capsys, "verify", folder, "--rows=0", "--repair")
-    assert code == 0 and out.startswith("2 files made again and written.")
+    assert code == 0 and "\n2 of 2 files made again and written.\n" in out and out.endswith("all as the index says.\n")
     assert run(capsys, "verify", folder, "--rows=2")[0] == 0
+
+
+def test_a_database_moved_alone_tells_its_findings_before_the_lost_weights(copy, tmp_path, capsys):
+    folder = shutil.move(copy / "database", tmp_path / "alone")
+    with open(folder / "images" / "000001.png", "ab") as file:
+        file.write(b"x")
+    for flags, asked in (
+        ([], "16 rows"),
+        (["--rows=0", "--repair"], "the files to repair"),
+        (["--repair"], "16 rows and the files to repair"),
+    ):
+        code, out, err = run(capsys, "verify", folder, *flags)
+        assert code == 1 and out.startswith("changed: images/000001.png\n") and out.endswith("checked: 1 finding.\n")
+        assert err.startswith(f"{asked} could not be made again: {tmp_path / 'dcgan' / 'config.json'}: not found")
+        assert ("--rows=0" in err) == ("rows" in asked)
+    code, out, err = run(capsys, "verify", folder, "--rows=0")
+    assert code == 1 and out.startswith("changed: ") and not err
+
+
+def test_a_file_that_cannot_be_written_again_is_told_in_short(copy, capsys):
+    place = copy / "database" / "images" / "000002.png"
+    place.unlink()
+    place.mkdir()
+    code, out, err = run(capsys, "verify", copy / "database", "--rows=0", "--repair")
+    assert code == 1 and out == "missing: images/000002.png\n"
+    assert err.startswith(f"{place} cannot be written: Is a directory.\n") and len(err.splitlines()) == 2
+    assert not list(place.parent.glob(".*"))
+
+
+def test_an_edited_index_csv_is_written_again(copy, capsys):
+    folder = copy / "database"
+    text = (folder / index.TEXT).read_bytes()
+    (folder / index.TEXT).write_bytes(text.replace(b"dcgan@2", b"dcgan@9"))
+    code, out, err = run(capsys, "verify", folder, "--rows=0")
+    assert (code, out) == (1, "") and f"verify {folder} --repair writes it again from index.parquet" in err
+    code, out, _ = run(capsys, "verify", folder, "--rows=0", "--repair")
+    assert code == 0 and out.startswith("index.csv written again from index.parquet.\n") and (folder / index.TEXT).read_bytes() == text
+    assert "written again" not in run(capsys, "verify", folder, "--rows=0", "--repair")[1]
 
 
 def rewritten(folder, place, change):
@@ -156,62 +150,6 @@ def test_other_weights_are_told(copy, capsys):
         assert run(capsys, "verify", copy / "database", "--rows=0")[0] == 0
 
 
-def test_retract_lists_rows_runs_and_results(copy, capsys):
-    splits = train_scans(copy)
-    trained, tested = splits["train"][0], splits["test"][0]
-    unet = copy / "unet_database"
-    unet.mkdir()
-    used = [
-        {"id": row["id"], "file": row["image"], "sha256": row["sha256"], "split": "train"} for row in index.read(copy / "database").rows
-    ]
-    judged = [{**tested, "split": "test"}]
-    (unet / "lineage.json").write_text(json.dumps({"scans": used[:120] + judged, "upstream": []}))
-    for name in ("scores.json", "downstream.json", "downstream_real.png", "unet_database.safetensors"):
-        (copy / name).write_text("{}")
-    for name in ("train/images/0004_000011.png", "train/images/0005_000012.png", "whole/heights/0004.tiff"):
-        (copy / "real" / name).parent.mkdir(parents=True, exist_ok=True)
-        (copy / "real" / name).touch()
-    (copy / "real" / "real.json").write_text(json.dumps({"scans": {"0004": trained, "0005": tested}}))
-    for name in (trained["id"], trained["file"], trained["sha256"][:12]):
-        code, out, _ = run(capsys, "retract", name, copy / "database")
-        assert code == 0 and f"rows made from it: {NUM} of {NUM}: 000000-{NUM - 1:06d}" in out
-        assert "dcgan: trained on it" in out and "unet_database: used 120 images made from it" in out and out.count("\nresult ") == 4
-        assert "1 file in " in out and "0004_000011.png" in out and "0004.tiff" in out and "0005_000012.png" not in out
-    code, out, _ = run(capsys, "retract", tested["id"], copy / "database")
-    assert code == 0 and "rows made from it: none" in out
-    assert "dcgan: is judged by it" in out and "unet_database: is judged by it" in out
-    code, _, err = run(capsys, "retract", trained["id"] + "x", copy / "database")
-    assert code == 2 and f"Did you mean {trained['id']}?" in err
-
-
-def test_retract_finds_a_scan_by_its_name_where_ids_are_salted(copy, scans, capsys):
-    """As a run with group_by leaves it: lineage.json tells salted ids and no file, names.json who is who."""
-    run_folder, facts = copy / "dcgan", copy / "database" / index.FACTS
-    names, salted = {}, {}
-    for scan in (found := json.loads((run_folder / "lineage.json").read_text()))["scans"]:
-        salted[scan["sha256"]] = {"id": pseudonyms.pseudonym(scan["id"], SALT), "file": ""}
-        names[salted[scan["sha256"]]["id"]] = scan["file"]
-    trained = next(scan for scan in found["scans"] if scan["split"] == "train")
-    hidden = salted[trained["sha256"]]["id"]
-    (run_folder / "lineage.json").write_text(json.dumps({**found, "scans": [scan | salted[scan["sha256"]] for scan in found["scans"]]}))
-    stated = json.loads(facts.read_text())
-    facts.write_text(json.dumps({**stated, "sources": [scan | salted[scan["sha256"]] for scan in stated["sources"]]}))
-    code, _, err = run(capsys, "retract", trained["id"], copy / "database")
-    assert code == 2 and "The ids of dcgan stand for names that only names.json tells" in err and "give the SHA-256" in err
-    code, out, _ = run(capsys, "retract", trained["sha256"][:10], copy / "database")
-    assert code == 0 and out.splitlines()[0].endswith("found by its SHA-256") and "name withheld" in out
-    (run_folder / pseudonyms.FILE).write_text(json.dumps({"salt": SALT.hex(), "names": names}))
-    for name in (trained["id"], trained["file"], pathlib.PurePath(trained["file"]).name):
-        code, out, _ = run(capsys, "retract", name, copy / "database")
-        first = out.splitlines()[0]
-        assert code == 0 and first.startswith(hidden) and first.endswith("found by its name, which its id stands for by dcgan/names.json")
-        assert "dcgan: trained on it" in out and f"rows made from it: {NUM} of {NUM}" in out
-        assert trained["id"] not in out.replace(str(copy), "")
-    (run_folder / pseudonyms.FILE).write_text(json.dumps({"salt": SALT.hex(), "names": {}}))
-    assert run(capsys, "retract", trained["id"], copy / "database")[0] == 0  # the salt alone is enough for an id
-    assert run(capsys, "retract", trained["id"] + "x", copy / "database")[0] == 2
-
-
 def test_coco_and_labelme_give_back_the_instances(chain, tmp_path, capsys):
     database = index.read(chain / "database")
     for form in ("coco", "labelme"):
@@ -231,7 +169,9 @@ def test_coco_and_labelme_give_back_the_instances(chain, tmp_path, capsys):
 def test_folders_and_tfds_are_read_back_as_scans_with_masks(chain, tmp_path, capsys):
     database = index.read(chain / "database")
     assert run(capsys, "export", chain / "database", "--format=folder", f"--output={tmp_path / 'folder'}")[0] == 0
-    assert run(capsys, "export", chain / "database", "--format=tfds", f"--output={tmp_path / 'tfds'}")[0] == 0
+    code, out, _ = run(capsys, "export", chain / "database", "--format=tfds", f"--output={tmp_path / 'tfds'}")
+    assert code == 0 and out == f"{tmp_path / 'tfds'}: {NUM} images as tfds.\n"
+    assert [path.name for path in (tmp_path / "tfds").iterdir()] == ["scanforge_database"]
     for split in ("train", "held_out"):
         rows = [row for row in database.rows if row["split"] == split]
         of_folder, _ = read_folder(tmp_path / "folder" / split, max_pixels=LIMIT)

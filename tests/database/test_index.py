@@ -6,6 +6,9 @@ import hashlib
 import io
 import json
 import os
+import pathlib
+import subprocess
+import sys
 
 import pyarrow
 import pyarrow.parquet
@@ -188,6 +191,32 @@ def test_an_index_written_anew_can_be_read_wherever_it_was_interrupted(tmp_path,
         index.write(tmp_path, found.facts, new)
         assert index.read(tmp_path).rows == new and not list(tmp_path.glob(f"*{index.PENDING}"))
     assert seen == [{"prelabelled"}] * 3 + [{"hand"}] * 3  # with database.json, the third file, the new one holds
+
+
+def test_index_csv_is_mended_only_from_a_whole_index_parquet(tmp_path):
+    written(tmp_path)
+    table, text = ((tmp_path / name).read_bytes() for name in (index.TABLE, index.TEXT))
+    assert not index.mend(tmp_path)
+    (tmp_path / index.TEXT).unlink()
+    with pytest.raises(RunError, match="--repair writes it again from index.parquet"):
+        index.read(tmp_path)
+    assert index.mend(tmp_path) and (tmp_path / index.TEXT).read_bytes() == text
+    (tmp_path / index.TEXT).write_bytes(b"edited")
+    (tmp_path / index.TABLE).write_bytes(table + b"x")
+    with pytest.raises(RunError, match=r"index.parquet: its SHA-256 is not the one(?s:.*)Restore it from a backup"):
+        index.mend(tmp_path)
+    put(tmp_path, {index.TABLE: table, index.TEXT: b"other rows"}, 4)
+    assert not index.mend(tmp_path) and (tmp_path / index.TEXT).read_bytes() == b"other rows"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted by Linux")
+def test_reading_begins_no_thread_that_could_outlive_the_program(tmp_path):
+    written(tmp_path)
+    count = "len(os.listdir('/proc/self/task'))"
+    code = f"import os, sys; from database import index; n = {count}; index.read(sys.argv[1]); print({count} - n)"
+    root = pathlib.Path(index.__file__).parents[1]
+    found = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=root, capture_output=True, text=True, timeout=120)
+    assert (found.returncode, found.stdout.strip()) == (0, "0"), found.stderr
 
 
 def test_a_folder_that_is_no_database_is_told(tmp_path):
