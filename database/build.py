@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import input_pipeline
-from database import choices, downstream, gates, making, page, real, recipe, scoring, stages, trainings
+from database import choices, downstream, gates, handmade, making, page, real, recipe, scoring, stages, trainings
 from database.choices import SCAN_READERS
 from database.stages import Stage
 from microscopy.atomic import write_bytes, write_json
@@ -249,7 +249,9 @@ def _database(chain: Chain, names: list[str]) -> Stage:
 
     tables = [folder / name for name in ("database.json", "index.parquet", "index.csv")]
     reads = ("dcgan", "superres") if upscaler else ("dcgan",)
-    return Stage("database", config, reads, scans_read(chain, chain.like.masks), make, lambda: stages.digests(tables), (folder,))
+    keep = functools.partial(handmade.set_aside, folder)
+    inputs = scans_read(chain, chain.like.masks)
+    return Stage("database", config, reads, inputs, make, lambda: stages.digests(tables), (folder,), keep=keep)
 
 
 def _scores(chain: Chain, names: list[str]) -> Stage:

@@ -24,8 +24,9 @@ class Stage:
 
     `config`, plain, decides with `inputs` (SHA-256 by name) and the outputs of the stages in `reads` what comes out. `make(stop)` makes it,
     or goes on where it was interrupted; `outputs()` gives the SHA-256 by name of what stands there, {} where it is not whole. `places` are
-    the files and folders that are deleted to make it anew. With `trains` it is a training, some of whose fields may change
-    (`workdir.MAY_CHANGE`); `work()` is a number its time is proportional to, among stages that have one, 0 where it is not known.
+    the files and folders that are deleted to make it anew; `keep()`, called before, moves aside what in them no stage can make. With `trains`
+    it is a training, some of whose fields may change (`workdir.MAY_CHANGE`); `work()` is a number its time is proportional to, among stages
+    that have one, 0 where it is not known.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Stage:
     trains: bool = False
     work: Callable[[], float] = lambda: 0.0
     spent: Callable[[], float] = lambda: 0.0
+    keep: Callable[[], None] = lambda: None
 
 
 def run(
@@ -214,7 +216,8 @@ def write(workdir: pathlib.Path, name: str, record: Mapping) -> None:
 
 
 def remove(stage: Stage, workdir: pathlib.Path) -> None:
-    """Deletes what a stage made, then its record, so that a kill in between leaves it to be deleted again."""
+    """Deletes what a stage made, but for what it keeps, then its record, so that a kill in between leaves it to be deleted again."""
+    stage.keep()
     try:
         for place in stage.places:
             shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)

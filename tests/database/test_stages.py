@@ -146,3 +146,12 @@ def test_a_stage_that_leaves_nothing_whole_and_a_damaged_record_are_told(tmp_pat
     (tmp_path / "stages" / "a.json").write_text("{}")
     with pytest.raises(RunError, match="no record of a stage"):
         stages.read(tmp_path, "a")
+
+
+def test_what_a_stage_keeps_is_moved_before_it_is_deleted(finished):
+    plan, moved = chain(finished, [], c=2), []
+    plan[2] = stages.dataclasses.replace(plan[2], keep=lambda: moved.append((finished / "c").read_text()))
+    stages.run(plan, finished, Stop(), True)
+    assert moved == ["c1(a1())"]
+    stages.run(plan, finished, Stop(), True)
+    assert len(moved) == 1
