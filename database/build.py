@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import input_pipeline
-from database import choices, downstream, gates, making, page, real, recipe, scoring, stages, trainings
+from database import choices, downstream, gates, handmade, making, page, real, recipe, scoring, stages, trainings
 from database.choices import SCAN_READERS
 from database.stages import Stage
 from microscopy.atomic import write_bytes, write_json
@@ -21,6 +21,7 @@ from training.errors import ConfigError, RunError
 from training.lock import workdir_lock
 from training.signals import Stop
 
+WITHHELD = "The reason may name a scan or a patient and is withheld; the command printed it, and prints it again."
 NUM_DIVERSE = 500
 """Crops of training scans that the database's variety is compared with."""
 
@@ -55,7 +56,8 @@ def run(config, workdir, stop: Stop) -> None:
             if stage.trains and not (record and record["state"] == "finished"):
                 trainings.refuse_unfit(stage.name, chain.config.stages[stage.name])
         report = workdir / "report.html"
-        made = stages.run(plan, workdir, stop, config.resume == "rebuild", lambda: _describe(chain), report)
+        withheld = "" if chain.told is chain.prepared else WITHHELD
+        made = stages.run(plan, workdir, stop, config.resume == "rebuild", lambda: _describe(chain), report, withheld)
         if made is None:
             print(f"{workdir}: interrupted; the same command goes on.")
             return
@@ -213,9 +215,17 @@ def _real(chain: Chain, names: list[str]) -> Stage:
     config["data"].pop("label_field")
 
     def make(stop: Stop) -> None:
-        real.write(folder, chain.told, data, chain.like, section, chain.config.seed, stop)
+        real.write(folder, chain.told, _left_out(chain), data, chain.like, section, chain.config.seed, stop)
 
     return Stage("real", config, (), scans_read(chain, chain.like.masks), make, lambda: _sum(folder, real.files(folder)), (folder,))
+
+
+def _left_out(chain: Chain) -> dict:
+    """What real.json says of scans that were not taken: how many for want of a mask, and which others, by told ids, and why."""
+    found = list(zip(chain.prepared.refused, chain.told.refused, strict=True))
+    refused = [{"file": told.file, "reason": told.reason} for item, told in found if item.reason != NO_MASK]
+    without = len(found) - len(refused)
+    return ({"left_out_without_mask": without} if without else {}) | ({"refused": refused} if refused else {})
 
 
 def _sum(folder: pathlib.Path, files: list[pathlib.Path]) -> dict[str, str]:
@@ -249,7 +259,9 @@ def _database(chain: Chain, names: list[str]) -> Stage:
 
     tables = [folder / name for name in ("database.json", "index.parquet", "index.csv")]
     reads = ("dcgan", "superres") if upscaler else ("dcgan",)
-    return Stage("database", config, reads, scans_read(chain, chain.like.masks), make, lambda: stages.digests(tables), (folder,))
+    keep = functools.partial(handmade.set_aside, folder)
+    inputs = scans_read(chain, chain.like.masks)
+    return Stage("database", config, reads, inputs, make, lambda: stages.digests(tables), (folder,), keep=keep)
 
 
 def _scores(chain: Chain, names: list[str]) -> Stage:

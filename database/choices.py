@@ -20,10 +20,14 @@ def check(config) -> None:
     for stage, name, least in (("real", "num_crops", 4), ("real", "num_scored", 6), ("database", "num_images", 4)):
         if config.stages[stage][name] < least:
             raise ConfigError(f"config.stages.{stage}.{name}={config.stages[stage][name]}: {least} or more.")
-    scoring.check(config.stages.scores)
+    scoring.check(config.stages.scores, min(config.stages.real.num_scored, config.stages.database.num_images))
     which = config.stages.downstream.checkpoint
-    if which not in ("last", "best") and not which.isdecimal():
-        raise ConfigError(f"config.stages.downstream.checkpoint={which!r}: choose last, best or a step.")
+    if which not in ("last", "best"):
+        raise ConfigError(f"config.stages.downstream.checkpoint={which!r}: choose last or best; other steps are not all kept.")
+    for name in ("unet_database", "unet_real") if which == "best" else ():
+        if not config.stages[name].data.held_out:
+            held = f"config.stages.{name}.data.held_out=0"
+            raise ConfigError(f"config.stages.downstream.checkpoint='best': with {held} none is scored; choose last, or hold some out.")
     if jax.process_count() > 1:
         raise ConfigError("--distributed: a chain is run by one process, on all devices it sees; leave it out.")
     if config.data.channels != 1:

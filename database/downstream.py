@@ -61,7 +61,8 @@ def _opened(workdir: pathlib.Path, name: str, checkpoint: str):
     """(config, state, Prepared that knows crop and map, but no scan) of a trained U-Net."""
     folder = workdir / name
     config = workdirs.read_config(folder)
-    state, _ = checkpoints.restore_for_inference(folder, supervised.make_task(config), checkpoint)
+    step = checkpoints.choose(folder, checkpoint, "config.stages.downstream.checkpoint=")
+    state, _ = checkpoints.restore_for_inference(folder, supervised.make_task(config), str(step))
     data, value_map = config.data, workdirs.read_value_map(folder)
     crop = (round(data.crop * data.height / max(data.height, data.width)), round(data.crop * data.width / max(data.height, data.width)))
     return config, state, Prepared({"train": [], "held_out": [], "test": []}, value_map, crop, [], {}, size=(data.height, data.width))

@@ -1,5 +1,6 @@
 """Labels drawn or corrected by hand (Labelme) taken into a database, the route of the publication."""
 
+import itertools
 import pathlib
 
 import cv2
@@ -41,6 +42,35 @@ def adopt(database: Database, folder: pathlib.Path) -> int:
     except OSError as error:
         raise RunError(f"{database.folder}: cannot be written ({error.strerror or error}); the same command goes on.") from error
     return len(labels)
+
+
+def set_aside(folder: pathlib.Path) -> None:
+    """Renames a database with labels drawn by hand to FOLDER.by-hand, or the first FOLDER.by-hand-N that is free, and says so.
+
+    Labels are of no use without their images, so the whole folder is kept. A database that was finished and cannot be read is taken for one
+    with such labels. Any other is left where it is. RunError where the disk refuses.
+    """
+    if not _has_hand(folder):
+        return
+    names = itertools.chain([f"{folder.name}.by-hand"], (f"{folder.name}.by-hand-{number}" for number in itertools.count(2)))
+    aside = next(path for path in map(folder.with_name, names) if not path.exists())
+    try:
+        folder.rename(aside)
+    except OSError as error:
+        raise RunError(f"{folder} cannot be renamed to {aside.name}: {error.strerror or error}.") from error
+    print(f"{folder}: labels drawn by hand are not deleted; the database that holds them is now {aside}.", flush=True)
+
+
+def _has_hand(folder: pathlib.Path) -> bool:
+    try:
+        if index.read_facts(folder)["state"] != "finished":
+            return False
+    except RunError:
+        return (folder / index.TABLE).exists()  # written last
+    try:
+        return any(row["label_origin"] == "hand" for row in index.read(folder).rows)
+    except RunError:
+        return True
 
 
 def _values(database: Database, row) -> np.ndarray:

@@ -125,7 +125,15 @@ def _scans(chain: Chain) -> tuple[str, ...]:
         unit = "grey levels" if chain.value_map.unit == "grey" else chain.value_map.unit
         facts["values"] = f"{chain.value_map.low:.4g} to {chain.value_map.high:.4g} {unit} become black to white, one map for all scans"
     facts["pixels of an image"] = f"{nm:.4g} nm" if nm else "of unknown size: the scans state no scale, so nothing here is in nm"
-    return "", markup.facts(facts)
+    return "", markup.facts(facts), _refused(chain)
+
+
+def _refused(chain: Chain) -> str:
+    rows = evidence.real_record(chain).get("refused")
+    rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    shown = [{"file": str(row.get("file", "")), "why it is left out": str(row.get("reason", ""))} for row in rows[:MOST_SCANS]]
+    more = f"; {len(rows) - MOST_SCANS:,} more are in real/real.json" if len(rows) > MOST_SCANS else ""
+    return markup.table(f"Files left out: {len(rows):,}{more}", shown)
 
 
 def _left_out(chain: Chain) -> str:

@@ -15,10 +15,12 @@ class Progress:
     """Tells of a run over the stages `names` in WORKDIR/status.json and on stdout.
 
     status.json holds `state` (running, finished, interrupted, failed), `stage`, `number` and `num_stages`, `eta_seconds` when the stage was
-    begun (null: not known) and, for each stage, `state` (waiting, running, finished) and `seconds`.
+    begun (null: not known) and, for each stage, `state` (waiting, running, finished) and `seconds`. After a failure `error` has its words,
+    or, where these may tell a name, the words `withheld`.
     """
 
-    def __init__(self, workdir: pathlib.Path, names: Sequence[str]):
+    def __init__(self, workdir: pathlib.Path, names: Sequence[str], withheld: str = ""):
+        self._withheld = withheld
         self._path, self._names = workdir / "status.json", list(names)
         self._stages = {name: {"state": "waiting", "seconds": None} for name in names}
         self._work, self._spent = 0.0, 0.0
@@ -52,7 +54,8 @@ class Progress:
         try:
             yield
         except BaseException as error:
-            self.write("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", str(error) or type(error).__name__)
+            word = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            self.write(word, self._withheld or str(error) or type(error).__name__)
             raise
         self.write("finished" if stop.signal is None else "interrupted")
 

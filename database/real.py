@@ -6,6 +6,7 @@ All are in the generator's map of values and at its pixel size, so that a networ
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Mapping
 
 import cv2
 import jax
@@ -17,7 +18,6 @@ from microscopy.normalisation import ValueMap
 from microscopy.pictures import encode_png, to_uint8
 from microscopy.preparation import Prepared
 from microscopy.scan import DataError, Scan
-from microscopy.sources import NO_MASK
 from microscopy.writing import encode_tiff
 from segmentation.whole import sized
 from training.errors import RunError
@@ -44,11 +44,11 @@ def target(prepared: Prepared, size: int, masks: bool) -> Target:
     return Target(size, dataclasses.replace(prepared.value_map, nm_per_pixel=scaled), masks)
 
 
-def write(folder: pathlib.Path, prepared: Prepared, data, like: Target, section, seed: int, stop: Stop) -> None:
+def write(folder: pathlib.Path, prepared: Prepared, left_out: Mapping, data, like: Target, section, seed: int, stop: Stop) -> None:
     """Writes train/, scored/, whole/ and last real.json to the folder; files that are there are written again, to the same bytes.
 
-    `data` is the data section that the scans were prepared by; `section` has `num_crops` and `num_scored`. A crop is a function of
-    (seed, its number). DataError where no scan is held out.
+    `left_out` is what real.json says of scans that were not taken; `data` is the data section that the scans were prepared by; `section`
+    has `num_crops` and `num_scored`. A crop is a function of (seed, its number). DataError where no scan is held out.
     """
     numbered = {scan.id: number for number, scan in enumerate(sorted(_all(prepared), key=lambda scan: scan.id))}
     unseen = unseen_scans(prepared)
@@ -65,9 +65,7 @@ def write(folder: pathlib.Path, prepared: Prepared, data, like: Target, section,
         nm = like.value_map.nm_per_pixel
         facts = {"scans": dict(sorted(rows.items())), "crop": list(prepared.crop), "size": like.size, "nm_per_pixel": nm}
         facts |= {"num_crops": section.num_crops, "num_scored": section.num_scored, "seed": seed, "masks": like.masks}
-        without = sum(item.reason == NO_MASK for item in prepared.refused)
-        facts |= {"left_out_without_mask": without} if without else {}
-        _stored(folder / RECORD, lambda path: write_json(path, facts))
+        _stored(folder / RECORD, lambda path: write_json(path, {**facts, **left_out}))
 
 
 def check(prepared: Prepared) -> None:
@@ -85,10 +83,14 @@ def unseen_scans(prepared: Prepared) -> list[Scan]:
 
 
 def files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Returns real.json and, where it stands, all images, masks and heights, sorted."""
+    """Returns real.json and, where it stands, all images, masks and heights, sorted.
+
+    Hidden files are no part of it: what a file manager or a killed process left there nobody reads.
+    """
     if not (folder / RECORD).is_file():
         return [folder / RECORD]
-    return [folder / RECORD, *sorted(path for name in (TRAIN, SCORED, WHOLE) for path in (folder / name).rglob("*") if path.is_file())]
+    found = (path for name in (TRAIN, SCORED, WHOLE) for path in (folder / name).rglob("*") if path.is_file())
+    return [folder / RECORD, *sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))]
 
 
 def _all(prepared: Prepared) -> list[Scan]:

@@ -11,6 +11,7 @@ from microscopy.atomic import finite, write_json
 from microscopy.scan import Scan
 from training.errors import ConfigError, RunError
 
+MOST_REPEATS = 10_000
 NAMES = ("fid", "kid", "is", "prdc")
 NO_WEIGHTS = (
     "No Inception weights, so no FID, KID or IS: the surface card alone compares the sets. "
@@ -31,12 +32,17 @@ def weights_file(section) -> pathlib.Path | None:
     return None if section.weights == "none" else pathlib.Path(section.weights)
 
 
-def check(section) -> None:
-    """Raises ConfigError for a section of the config that cannot be."""
+def check(section, available: int) -> None:
+    """Raises ConfigError for a section of the config that cannot be where each set has `available` images."""
     if section.features not in ("2048", "768", "192", "64"):
         raise ConfigError(f"config.stages.scores.features={section.features!r}: choose 2048, 768, 192 or 64.")
     if section.num_images < 6:
         raise ConfigError(f"config.stages.scores.num_images={section.num_images}: 6 or more.")
+    most = min(section.num_images, available)
+    if section.draws and not 2 <= section.draws <= most:
+        raise ConfigError(f"config.stages.scores.draws={section.draws}: 0 for none, or 2 to {most}, the images that a draw is taken from.")
+    if not 2 <= section.repeats <= MOST_REPEATS:
+        raise ConfigError(f"config.stages.scores.repeats={section.repeats}: 2 to {MOST_REPEATS:,}.")
     if section.weights not in ("cached", "auto", "none") and not pathlib.Path(section.weights).is_file():
         raise ConfigError(f"config.stages.scores.weights={section.weights}: no such file; name one, or say auto, cached or none.")
 

@@ -24,8 +24,9 @@ class Stage:
 
     `config`, plain, decides with `inputs` (SHA-256 by name) and the outputs of the stages in `reads` what comes out. `make(stop)` makes it,
     or goes on where it was interrupted; `outputs()` gives the SHA-256 by name of what stands there, {} where it is not whole. `places` are
-    the files and folders that are deleted to make it anew. With `trains` it is a training, some of whose fields may change
-    (`workdir.MAY_CHANGE`); `work()` is a number its time is proportional to, among stages that have one, 0 where it is not known.
+    the files and folders that are deleted to make it anew; `keep()`, called before, moves aside what in them no stage can make. With
+    `trains` it is a training, some of whose fields may change (`workdir.MAY_CHANGE`); `work()` is a number its time is proportional to,
+    among stages that have one, 0 where it is not known.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Stage:
     trains: bool = False
     work: Callable[[], float] = lambda: 0.0
     spent: Callable[[], float] = lambda: 0.0
+    keep: Callable[[], None] = lambda: None
 
 
 def run(
@@ -47,12 +49,15 @@ def run(
     rebuild: bool,
     accepted: Callable[[], None] = lambda: None,
     summary: pathlib.Path | None = None,
+    withheld: str = "",
 ) -> list[str] | None:
     """Returns the names of the stages that were made, or went on, after all are finished; None where a signal came first.
 
     `accepted` is called when no stale stage stands in the way. Stages that are finished are left. ConfigError, before anything is made,
     that lists the stale ones, unless `rebuild`: then these are deleted first, and made anew. A stage whose inputs turn out to have changed
     when its turn comes is stale too. `summary`, a file that tells of all stages, is deleted before one is deleted or made: it would be old.
+    It stays while a stage that stands whole is but gone over, because somebody changed its files. With `withheld` status.json tells of a
+    failure by these words alone.
     """
     stale = judged(stages, workdir)
     if stale and not rebuild:
@@ -62,7 +67,7 @@ def run(
     for stage in reversed([stage for stage in stages if stage.name in stale]):  # those that read others first: a kill leaves none unnoticed
         remove(stage, workdir)
     accepted()
-    made, progress = [], Progress(workdir, [stage.name for stage in stages])
+    made, progress = [], Progress(workdir, [stage.name for stage in stages], withheld)
     with progress.telling(stop):
         for stage in stages:
             if stop.signal is not None:
@@ -70,7 +75,8 @@ def run(
             if settled(stage, stages, workdir, rebuild):
                 progress.skip(stage.name, read(workdir, stage.name)["seconds"])
                 continue
-            _unlink(summary)
+            if not _stands(stage, workdir):
+                _unlink(summary)
             waiting = [one for one in stages[stages.index(stage) :] if one is stage or not _is_finished(workdir, one.name)]
             progress.begin(stage.name, stage.places[0], {one.name: one.work() for one in waiting})
             if not _make(stage, stages, workdir, stop):
@@ -104,17 +110,24 @@ def _make(stage: Stage, stages: Sequence[Stage], workdir: pathlib.Path, stop: St
     return stop.signal is None
 
 
+def _stands(stage: Stage, workdir: pathlib.Path) -> bool:
+    """Whether the stage was finished and is whole, by its own files or by others."""
+    record = read(workdir, stage.name)
+    return bool(record and record["state"] == "finished" and record["config"] == dict(stage.config) and stage.outputs())
+
+
 def settled(stage: Stage, stages: Sequence[Stage], workdir: pathlib.Path, rebuild: bool) -> bool:
-    """Returns whether the stage is finished; deletes it where its inputs have changed and `rebuild`, else that is a ConfigError."""
+    """Returns whether the stage is finished; deletes it where its inputs have changed and `rebuild`, else that is a ConfigError.
+
+    The stages before it are settled, so the error lists all that are stale now.
+    """
     record = read(workdir, stage.name)
     if record is None:
         return False
     now = inputs(stage, stages, workdir)
     if record["inputs"] != now:
         if not rebuild:
-            order = [one.name for one in stages]
-            behind = [name for name in order[order.index(stage.name) + 1 :] if read(workdir, name) is not None]
-            raise ConfigError(_told({stage.name: _other(record["inputs"], now), **dict.fromkeys(behind, "")}))
+            raise ConfigError(_told({stage.name: _other(record["inputs"], now)} | judged(stages, workdir)))
         remove(stage, workdir)
         return False
     return record["state"] == "finished" and record["config"] == dict(stage.config) and dict(stage.outputs()) == record["outputs"]
@@ -214,7 +227,8 @@ def write(workdir: pathlib.Path, name: str, record: Mapping) -> None:
 
 
 def remove(stage: Stage, workdir: pathlib.Path) -> None:
-    """Deletes what a stage made, then its record, so that a kill in between leaves it to be deleted again."""
+    """Deletes what a stage made, but for what it keeps, then its record, so that a kill in between leaves it to be deleted again."""
+    stage.keep()
     try:
         for place in stage.places:
             shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)

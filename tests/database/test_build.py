@@ -19,11 +19,12 @@ import pytest
 import input_pipeline
 import main
 from configs import stm_database
-from database import build, downstream, making, real, stages, trainings
+from database import build, catalogue, downstream, index, making, real, stages, trainings
 from microscopy import formats, simulator
+from microscopy.labelme import write_labelme
 from microscopy.normalisation import ValueMap
 from segmentation import exported, inference
-from training import lineage
+from training import lineage, pseudonyms
 from training.signals import Stop
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -127,6 +128,40 @@ def test_rebuild_makes_just_what_is_stale(workdir):
     assert read(workdir, "scores.json")["surface"]["n_generated"] == 6
 
 
+def by_hand(workdir):
+    """Takes one label drawn by hand into the database, its bytes returned."""
+    drawn = np.zeros((64, 64), np.int32)
+    drawn[10:30, 10:30] = 1
+    (workdir / "drawn").mkdir()
+    write_labelme(workdir / "drawn" / "000003.json", drawn, labels="particle", image="000003.png")
+    assert catalogue.main(["label", str(workdir / "database"), f"--labels={workdir / 'drawn'}"]) == 0
+    return (workdir / "database" / "labels" / "000003.png").read_bytes()
+
+
+def test_after_labels_by_hand_what_reads_them_is_listed_and_made_anew(workdir, capsys):
+    for name in ("real/train/images/.DS_Store", "real/whole/images/.0001.png.7.tmp"):
+        (workdir / name).write_bytes(b"x")
+    before = contents(workdir)
+    assert run(workdir) == 0 and contents(workdir) == before  # hidden files change nothing
+    label = by_hand(workdir)
+    capsys.readouterr()
+    assert run(workdir) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("stage scores has changed: it was made with other database/")
+    assert lines[1] == "Stale with it: unet_database, downstream." and (workdir / "report.html").read_bytes() == before["report.html"]
+    kept = [(workdir / name).stat().st_ino for name in ("database/database.json", "stages/unet_real.json")]
+    assert run(workdir, "--config.resume=rebuild") == 0
+    assert kept == [(workdir / name).stat().st_ino for name in ("database/database.json", "stages/unet_real.json")]
+    assert (workdir / "database" / "labels" / "000003.png").read_bytes() == label
+    assert {row["label_origin"] for row in index.read(workdir / "database").rows} == {"generated field", "hand"}
+    assert run(workdir) == 0
+    capsys.readouterr()
+    assert run(workdir, "--config.stages.database.num_images=10", "--config.resume=rebuild") == 0
+    assert "database.by-hand" in capsys.readouterr().out
+    assert (workdir / "database.by-hand" / "labels" / "000003.png").read_bytes() == label
+    assert [len(index.read(workdir / name).rows) for name in ("database.by-hand", "database")] == [12, 10]
+
+
 def test_a_database_that_was_interrupted_is_the_same_in_the_end(workdir, monkeypatch):
     before = contents(workdir / "database")
     config = stm_database.get_config("tiny")
@@ -218,7 +253,8 @@ def test_of_patients_no_name_is_in_anything_that_is_passed_on(tmp_path, capsys):
     for i in range(6):
         np.save(folder / f"mueller{i // 2}_{i}.npy", np.random.default_rng(i).integers(0, 255, (300, 300)).astype(np.uint8))
     words = (f"--config.data.source=folder:{folder}", "--config.data.group_by=^(mueller[0-9])_", "--config.upscaler=bilinear")
-    words += ("--config.stages.database.refuse_copies=true",)
+    words += ("--config.stages.database.refuse_copies=true", "--config.data.skip_bad=true")
+    (folder / "mueller9_cut.png").write_bytes(b"\x89PNG")
     assert run(workdir, *words) == 0, capsys.readouterr().err
     named = {
         path.relative_to(workdir).as_posix()
@@ -232,9 +268,27 @@ def test_of_patients_no_name_is_in_anything_that_is_passed_on(tmp_path, capsys):
     assert len(ids) == 6 and {scan["id"] for scan in read(workdir, "real/real.json")["scans"].values()} == ids
     assert set(read(workdir, "downstream.json")["scans"]) < ids
     assert {row["nearest"] for row in csv.DictReader((workdir / "database" / "index.csv").read_text().splitlines())} < ids
-    assert "nearest scan, whole" in (workdir / "report.html").read_text()
+    (refused,) = read(workdir, "real/real.json")["refused"]
+    report = (workdir / "report.html").read_text()
+    assert refused["reason"] == pseudonyms.WITHHELD and refused["file"] in report and "Files left out: 1" in report
+    assert "nearest scan, whole" in report
     before = contents(workdir)
     assert run(workdir, *words) == 0 and contents(workdir) == before
+    leaked = read(workdir, "dcgan/lineage.json")
+    next(scan for scan in leaked["scans"] if scan["split"] == "test")["split"] = "train"
+    (workdir / "dcgan" / "lineage.json").write_text(json.dumps(leaked))
+    (workdir / "stages" / "database.json").unlink()
+    capsys.readouterr()
+    assert run(workdir, *words) == 1 and "mueller" in capsys.readouterr().err  # printed for whom it is told, and not written
+    assert read(workdir, "status.json")["state"] == "failed" and "mueller" not in (workdir / "status.json").read_text()
+
+
+def test_a_damaged_file_that_is_skipped_is_listed_with_its_reason(tmp_path):
+    config = partly_masked(tmp_path / "scans", 3, 5)
+    (tmp_path / "scans" / "cut.png").write_bytes(b"\x89PNG")
+    config.data.skip_bad = True
+    (refused,) = build._left_out(build.begun(config, tmp_path))["refused"]
+    assert refused["file"] == str(tmp_path / "scans" / "cut.png") and "another kind of file" in refused["reason"]
 
 
 def partly_masked(folder, masked, scans):
@@ -261,8 +315,10 @@ def test_where_some_scans_have_masks_these_alone_are_learned_from(tmp_path, caps
     for name in build.SCAN_READERS:
         assert [scan.id for scan in input_pipeline.prepare(chain.config.stages[name]).splits["train"]] == [parts["train"][0].id]
     section = ml_collections.ConfigDict({"num_crops": 4, "num_scored": 6})
-    real.write(tmp_path / "w" / "real", chain.prepared, chain.config.stages.dcgan.data, chain.like, section, 0, Stop())
-    assert read(tmp_path / "w", "real/real.json")["left_out_without_mask"] == 5
+    left_out = build._left_out(chain)
+    real.write(tmp_path / "w" / "real", chain.prepared, left_out, chain.config.stages.dcgan.data, chain.like, section, 0, Stop())
+    found = read(tmp_path / "w", "real/real.json")
+    assert found["left_out_without_mask"] == 5 and "refused" not in found
     config.labels = "none"
     assert sum(map(len, build.begun(config, tmp_path).prepared.splits.values())) == 8
     assert "5 of 8 scans have no mask: images are labelled by a threshold" in capsys.readouterr().out

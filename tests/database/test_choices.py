@@ -48,7 +48,17 @@ def test_all_stages_follow_two_sizes(preset, sizes, heights, filters, low):
     [
         ({"stages.dcgan.data.height": 64, "stages.dcgan.data.width": 64}, r"stages.dcgan.data.height=64: set config.dcgan_size"),
         ({"stages.superres.data.width": 64}, r"stages.superres.data.width=64: as config.stages.superres.data.height"),
-        ({"stages.downstream.checkpoint": "lst"}, r"downstream.checkpoint='lst': choose last, best or a step"),
+        ({"stages.downstream.checkpoint": "lst"}, r"config.stages.downstream.checkpoint='lst': choose last or best"),
+        ({"stages.downstream.checkpoint": "3"}, r"config.stages.downstream.checkpoint='3': choose last or best"),
+        (
+            {"stages.downstream.checkpoint": "best", "stages.unet_real.data.held_out": 0.0},
+            r"downstream.checkpoint='best': with config.stages.unet_real.data.held_out=0 none is scored",
+        ),
+        ({"stages.scores.draws": 5000}, r"config.stages.scores.draws=5000: 0 for none, or 2 to 100"),
+        ({"stages.scores.draws": 1}, r"config.stages.scores.draws=1: 0 for none, or 2 to 100"),
+        ({"stages.scores.draws": -1}, r"config.stages.scores.draws=-1: 0"),
+        ({"stages.scores.draws": 50, "stages.real.num_scored": 40}, r"config.stages.scores.draws=50: 0 for none, or 2 to 40"),
+        ({"stages.scores.repeats": 1}, r"config.stages.scores.repeats=1: 2 to 10,000"),
         ({"stages.scores.weights": "nowhere.pth"}, r"stages.scores.weights=nowhere.pth: no such file"),
         ({"dcgan_size": 512}, r"config.dcgan_size=512: 1 to config.size=256"),
     ],

@@ -178,6 +178,15 @@ def test_hostile_names_are_text(made, tmp_path):
     assert found.words.count(HOSTILE) > 15 and found.tags.count("section") == 10
 
 
+def test_files_that_were_left_out_are_listed(made, tmp_path):
+    workdir = copied(made[0], tmp_path)
+    assert "Files left out" not in Page("".join(page_of._scans(evidence.read(workdir)))).words
+    refused = [{"file": f"{HOSTILE}/cut.png", "reason": "cannot be read"}]
+    write_json(workdir / "real" / "real.json", {"scans": {}, "refused": refused})
+    words = Page("".join(page_of._scans(evidence.read(workdir)))).words
+    assert "Files left out: 1" in words and f"{HOSTILE}/cut.png cannot be read" in words
+
+
 def test_the_command_that_made_it_and_the_weights_that_were_used_are_told(made, tmp_path):
     workdir = copied(made[0], tmp_path)
     words = Page("".join(page_of._again(evidence.read(workdir)))).words

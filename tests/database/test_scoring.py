@@ -23,7 +23,7 @@ def test_weights_are_fetched_before_they_decide_whether_scores_are_stale(tmp_pat
     section.weights = "cached"
     assert scoring.weights_file(section) is None and not calls
     section.weights = "auto"
-    chain = build.Chain(config, tmp_path, None, None)
+    chain = build.Chain(config, tmp_path, None, None, None)
     before = build._scores(chain, []).inputs
     assert calls == [scoring.weights.URL] and before["weights"] != "none"
     assert build._scores(chain, []).inputs == before and len(calls) == 1

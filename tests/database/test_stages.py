@@ -146,3 +146,29 @@ def test_a_stage_that_leaves_nothing_whole_and_a_damaged_record_are_told(tmp_pat
     (tmp_path / "stages" / "a.json").write_text("{}")
     with pytest.raises(RunError, match="no record of a stage"):
         stages.read(tmp_path, "a")
+
+
+def test_files_changed_by_hand_list_only_what_reads_them_and_leave_the_summary(finished):
+    (finished / "summary").touch()
+    plan = chain(finished, [])
+    plan[0] = stages.dataclasses.replace(plan[0], make=lambda stop: None)  # as a database that stands: it is left
+    plan[2] = stages.dataclasses.replace(plan[2], reads=())
+    stages.write(finished, "c", stages.read(finished, "c") | {"inputs": {"scans": "x"}})
+    (finished / "a").write_text("by hand")
+    for _ in range(2):
+        with pytest.raises(ConfigError) as told:
+            stages.run(plan, finished, Stop(), False, summary=finished / "summary")
+        lines = str(told.value).splitlines()
+        assert lines[:2] == ["stage b has changed: it was made with other a/a.", "No other stage is stale."]
+        assert (finished / "summary").exists() and (finished / "b").exists()
+    assert stages.run(plan, finished, Stop(), True, summary=finished / "summary") == ["b"] and not (finished / "summary").exists()
+    assert (finished / "b").read_text() == "b1(by hand)"
+
+
+def test_what_a_stage_keeps_is_moved_before_it_is_deleted(finished):
+    plan, moved = chain(finished, [], c=2), []
+    plan[2] = stages.dataclasses.replace(plan[2], keep=lambda: moved.append((finished / "c").read_text()))
+    stages.run(plan, finished, Stop(), True)
+    assert moved == ["c1(a1())"]
+    stages.run(plan, finished, Stop(), True)
+    assert len(moved) == 1
