@@ -92,7 +92,7 @@ def test_missing_masks_and_crops_too_large_are_the_fields_fault(patients):
         FieldError, match=r"config.data.use_masks=True: 23 of 24 scans have no mask, the first is .*patient0_1.png"
     ) as error:
         preparation.prepare(config_of(patients, use_masks=True))
-    assert "--config.data.masks=DIR" in str(error.value)
+    assert "--config.data.masks=PLACE" in str(error.value)
     with pytest.raises(FieldError, match=r"config.data.label_field=distance: 23 of 24 scans have no mask, the first is .*patient0_1.png"):
         preparation.prepare(config_of(patients, label_field="distance"))
     with pytest.raises(FieldError, match=r"config.data.crop=41: with rotation none 24 of 24 scans are too small for 41 x 41 px"):
