@@ -20,8 +20,8 @@ Other fields by --config.stages.gan.FIELD=VALUE and --config.stages.classifier.F
 features by --config.weights=FILE, auto, cached (where they are there) or none.
 
 Presets: `:tiny` seconds, for tests, on the built-in cells; `:cpu` 64 x 64, 6,000 steps of a WGAN with 3 x 3 kernels and 400 of each
-classifier: about 50 minutes on two cores by the processor seconds that steps took on busy ones (0.23 a step of the WGAN, 0.26 of a
-classifier; not run as a whole yet); the default 128 x 128 for an accelerator, not timed yet.
+classifier. It was run as a whole with two updates of the critic a step instead of five (docs/classification.md): 28 minutes for the WGAN
+and about 2 for each of the 25 classifiers on one core, shared. The default, 128 x 128, is for an accelerator and was not timed.
 """
 
 import ml_collections

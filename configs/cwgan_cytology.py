@@ -14,9 +14,8 @@ is 3000 epochs of 1000 images for the generator; quarter turns, shifts and refle
 the widened set. Without the sigmoid, `--config.model.sigmoid=false`, it is the critic of the WGAN's own paper.
 The same networks with what was learned since 2017: configs/cwgan_gp_cytology.py.
 
-Cost of `:cpu`, 64 x 64 and 3,000 steps: 13 GFLOP a step, 21 with the gradient penalty, as XLA counts them; dcgan96.py:cpu has 26 and takes
-24 minutes for as many steps on two cores. With the penalty two idle cores make 3.5 steps a second, so 14 minutes; no accelerator was
-timed. docs/wgan.md says what is logged.
+Cost of `:cpu`, 64 x 64 and 3,000 steps, with the gradient penalty: 48 GFLOP a step as XLA counts them, 1.6 steps a second on two idle
+cores, so half an hour; without it fewer, not timed, nor was an accelerator. docs/wgan.md says what is logged.
 """
 
 import ml_collections
