@@ -28,6 +28,7 @@ from microscopy.normalisation import ValueMap
 from microscopy.pictures import encode_png, to_uint8
 from microscopy.scan import DataError
 from microscopy.writing import encode_tiff
+from training import sources
 from training import workdir as workdirs
 from training.errors import ConfigError, RunError
 from training.signals import Stop
@@ -136,7 +137,7 @@ def _stored(folder: pathlib.Path, number: int, first: int) -> dict | None:
     try:
         part = json.loads((folder / PARTS / f"{number:06d}.json").read_text())
         whole = part["first"] == first and not any(index.flaw(row, first + place) for place, row in enumerate(part["rows"]))
-        whole = whole and all(sha256_of(folder / file) == sum for row in part["rows"] for file, sum in index.files(row).items())
+        whole = whole and all(sources.digest(folder / file) == sum for row in part["rows"] for file, sum in index.files(row).items())
         return part if whole and isinstance(part["refused"], list) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -145,15 +146,6 @@ def _stored(folder: pathlib.Path, number: int, first: int) -> dict | None:
 def sha256_of_bytes(content: bytes) -> str:
     """Returns the SHA-256 of a file's content."""
     return hashlib.sha256(content).hexdigest()
-
-
-def sha256_of(path: pathlib.Path) -> str:
-    """Returns the SHA-256 of a file, "" where there is none."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
 
 
 def _computed(folder, facts, recipe, judge, number, first, pool, stop) -> dict | None:

@@ -5,9 +5,9 @@ import pathlib
 import re
 from typing import NamedTuple
 
-from database import gates, index, making
+from database import gates, index
 from database.index import Database
-from training import checkpoints, lineage, pseudonyms
+from training import checkpoints, lineage, pseudonyms, sources
 from training.errors import ConfigError, RunError
 from training.workdir import read_object
 
@@ -158,7 +158,7 @@ def _source(entry: dict, beside: pathlib.Path) -> str:
         held = entry["step"] in checkpoints.steps(place) and checkpoints.verify(place, entry["step"])["sha256"] == entry["sha256"]
     except RunError:
         held = False
-    held = held or entry["sha256"] in (making.sha256_of(place), making.sha256_of(place / pathlib.PurePath(REAL).name))
+    held = held or entry["sha256"] in (sources.digest(place), sources.digest(place / pathlib.PurePath(REAL).name))
     return place.name if held else entry["source"]
 
 

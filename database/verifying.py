@@ -13,6 +13,7 @@ from database.index import Database
 from microscopy.atomic import write_bytes
 from microscopy.formats import read_image
 from microscopy.scan import DataError
+from training import sources
 from training.errors import RunError
 
 WORKERS = 4
@@ -34,7 +35,7 @@ def files(database: Database) -> list[Finding]:
     """Returns what of the files of all rows is missing or changed, and which files of the folders belong to no row, in that order."""
     wanted = {file: sum for row in database.rows for file, sum in index.files(row).items()}
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
-        sums = dict(zip(wanted, pool.map(lambda file: making.sha256_of(database.folder / file), wanted), strict=True))
+        sums = dict(zip(wanted, pool.map(lambda file: sources.digest(database.folder / file), wanted), strict=True))
     found = [Finding("changed" if sums[file] else "missing", file) for file in wanted if sums[file] != wanted[file]]
     there = (path for name in index.FOLDERS for path in sorted((database.folder / name).rglob("*")) if not path.is_dir())
     names = (path.relative_to(database.folder).as_posix() for path in there)

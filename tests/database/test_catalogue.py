@@ -18,7 +18,7 @@ from microscopy.formats import read_image
 from microscopy.labelme import read_labelme, write_labelme
 from superres import srgan as superres
 from tests.database.fakes import NUM, run, saved, train_scans
-from training import generation
+from training import generation, sources
 from training import workdir as workdirs
 from training.errors import ConfigError, RunError
 
@@ -109,7 +109,7 @@ def rewritten(folder, place, change):
     file = folder / rows[place]["image"]
     picture = change(cv2.imread(str(file), cv2.IMREAD_UNCHANGED))
     cv2.imwrite(str(file), picture)
-    rows[place]["sha256"] = making.sha256_of(file)
+    rows[place]["sha256"] = sources.digest(file)
     index.write(folder, database.facts, rows)
 
 
@@ -163,7 +163,7 @@ def test_coco_and_labelme_give_back_the_instances(chain, tmp_path, capsys):
             pairs = {*zip(labels.ravel().tolist(), instances.ravel().tolist(), strict=True)}
             assert len(pairs) == len(np.unique(labels)) == len(np.unique(instances))  # the same map, numbered in another order
         for copied in (tmp_path / "coco" / "images", tmp_path / "labelme"):
-            assert making.sha256_of(copied / f"{row['id']}.png") == row["sha256"]
+            assert sources.digest(copied / f"{row['id']}.png") == row["sha256"]
 
 
 def test_folders_and_tfds_are_read_back_as_scans_with_masks(chain, tmp_path, capsys):

@@ -3,9 +3,9 @@
 import json
 import pathlib
 
-from database import index, making
+from database import index
 from tests.database.fakes import NUM, run, train_scans
-from training import checkpoints, pseudonyms
+from training import checkpoints, pseudonyms, sources
 
 SALT = bytes(range(32))
 
@@ -57,7 +57,7 @@ def test_a_run_of_a_copied_chain_was_begun_from_the_one_beside_it(copy, capsys):
     (copy / "real" / "real.json").write_text("{}")
     beside = {"source": "/old/chain/dcgan", "step": 2, "sha256": sha256}
     others = [{**beside, "source": "/old/other"}, {**beside, "source": "/older/dcgan", "sha256": "0" * 64}]
-    crops = {"source": "/old/chain/real", "step": 0, "sha256": making.sha256_of(copy / "real" / "real.json")}
+    crops = {"source": "/old/chain/real", "step": 0, "sha256": sources.digest(copy / "real" / "real.json")}
     (copy / "unet").mkdir()
     upstream = [{**entry, "scans": [trained]} for entry in (beside, *others, crops)]
     (copy / "unet" / "lineage.json").write_text(json.dumps({"scans": [], "upstream": upstream}))
