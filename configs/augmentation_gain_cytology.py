@@ -38,6 +38,7 @@ def get_config(preset: str = "") -> ml_collections.ConfigDict:
     c.update({"source": "folder:wbc-cytology/images", "labels": "wbc-cytology/labels.csv", "classes": "1,2,3,4"})
     c.update({"crop": 120, "pad": "border", "held_out": 0.74})  # 78 of 299 are trained on
     c.update({"num_seeds": 5, "num_generated": 475, "num_candidates": 950})  # of each class
+    c.mixture = "half"  # of what is drawn of a class where generated images are added is real; files: every file alike
     c.update({"control": "", "weights": "cached", "features": "768", "num_searched": 100, "num_bootstrap": 2_000})
     c.update({"gan_steps": gan.train.num_steps, "num_steps": judge.train.num_steps})
     SIZES[preset](c)

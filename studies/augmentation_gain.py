@@ -34,6 +34,8 @@ SETS = {
 """Classifier to its training set and whether that is moved about."""
 CONTROLS = {"": tuple(SETS), "copies": ("real", "generated"), "shuffled": ("real_affine", "real")}
 """What `config.control` trains: everything, or what it must not change."""
+MIXTURES = ("half", "files")
+"""What `config.mixture` draws of real images where generated ones are added: half of each class, or every file alike."""
 CANDIDATES = "images/candidates"
 RANGE = ValueMap(0.0, 255.0, "grey", (0.0, 0.0), dtype="uint8")
 
@@ -66,7 +68,7 @@ def run(config, workdir, stop: Stop) -> None:
     write_png(workdir / "images.png", image_sets.overview(workdir / "images", prepared.classes))
     quality = set_quality.measured(config, workdir, sets, prepared.classes) if stop.signal is None and not config.control else {}
     tables = gain_table.tables(config, prepared.classes, sets["test"].labels, told(config, workdir, order, sets["test"]))
-    tables |= {"selection": chosen, **quality}
+    tables |= {"mixture": gain_table.mixture(config, chosen), "selection": chosen, **quality}
     write_json(workdir / "table.json", tables)
     write_bytes(workdir / "table.md", gain_table.text(tables).encode())
     print(gain_table.text(tables))
@@ -82,6 +84,8 @@ def check(config) -> None:
     """Raises ConfigError, naming the field, for what the study itself cannot be; its stages are checked by their methods."""
     if config.control not in CONTROLS:
         raise ConfigError(f"config.control={config.control!r}: copies, shuffled, or empty for the study itself.")
+    if config.mixture not in MIXTURES:
+        raise ConfigError(f"config.mixture={config.mixture!r}: choose {' or '.join(MIXTURES)}.")
     for name, least in {"num_generated": 3, "num_candidates": config.num_generated, "num_searched": 0, "num_bootstrap": 1}.items():
         if config[name] < least:
             raise ConfigError(f"config.{name}={config[name]}: {least} or more.")
@@ -161,7 +165,10 @@ def generated_sets(config, workdir: pathlib.Path, sets: dict[str, Images], class
             chosen["selected"] = image_sets.taken(candidates, indices)
         for name, one in chosen.items():
             image_sets.write(folder / name, one)
-            image_sets.write(folder / f"real_{name}", image_sets.mixed({"real": real, name: one}))
+            beside = image_sets.repeated(real, one.labels) if config.mixture == "half" else real
+            image_sets.write(folder / f"real_{name}", image_sets.mixed({"real": beside, name: one}))
+    for row in (row for row in rows if not row["selected"]):
+        print(f"warning: no candidate of the class {classes[row['class']]} is selected: all are copies or strangers.", flush=True)
     return [{**row, "class": classes[row["class"]]} for row in rows]
 
 

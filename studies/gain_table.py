@@ -1,7 +1,7 @@
 """The tables of studies/augmentation_gain.py: scores with intervals beside the published ones, and what they rest on, as Markdown."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -49,6 +49,19 @@ def tables(config, classes: tuple[str, ...], labels: np.ndarray, found: Mapping[
     return {"scores": rows, "protocol": protocol}
 
 
+def mixture(config, chosen: Sequence[Mapping]) -> str:
+    """Returns what the rows with generated images added rest on, a sentence or two; `chosen` are the rows of `image_sets.select`."""
+    if config.control:
+        return ""
+    drawn = "half of what is drawn of each class is real" if config.mixture == "half" else "every file of a class is drawn alike"
+    told = f"Where generated images are added, {drawn}."
+    if chosen:
+        told += " Selected: " + ", ".join(f"{row['selected']} of {row['class']}" for row in chosen) + "."
+    if none := [str(row["class"]) for row in chosen if not row["selected"]]:
+        told += f" With no selected image of {', '.join(none)} the last row has seen real images of that class alone."
+    return told
+
+
 def text(made: Mapping) -> str:
     """Returns the tables as Markdown; "-" where there is no figure."""
     columns = ["by", "seeds"]
@@ -60,7 +73,7 @@ def text(made: Mapping) -> str:
         cells.append(line)
     for name in paired_bootstrap.SCORES:
         columns += [name, "gain", "p"]
-    parts = [_markdown(columns, cells), made["protocol"]]
+    parts = [_markdown(columns, cells), made["protocol"], *filter(None, [made.get("mixture")])]
     for name in ("selection", "distances", "copies"):
         rows = made.get(name)
         if rows:

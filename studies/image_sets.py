@@ -111,6 +111,22 @@ def taken(images: Images, chosen: np.ndarray) -> Images:
     return Images(images.pixels[chosen], images.labels[chosen], tuple(images.files[index] for index in chosen))
 
 
+def repeated(images: Images, others: np.ndarray) -> Images:
+    """Returns the images, those of a class over and over where `others` (n), class numbers, has more of it, until there are as many.
+
+    The first times under their own names, then as again1_NAME and so on: by files they are as likely to be drawn as the others.
+    """
+    chosen, files = [], []
+    for label in np.unique(images.labels):
+        own = np.flatnonzero(images.labels == label)
+        for place in range(max(len(own), int((others == label).sum()))):
+            turn, index = divmod(place, len(own))
+            folder, _, file = images.files[own[index]].rpartition("/")
+            chosen.append(own[index])
+            files.append(f"{folder}/again{turn}_{file}" if turn else images.files[own[index]])
+    return taken(images, np.array(chosen))._replace(files=tuple(files))
+
+
 def mixed(parts: Mapping[str, Images]) -> Images:
     """Returns all images of several sets, whose names come before those of their files."""
     files = [f"{folder}/{name}_{file}" for name, one in parts.items() for folder, _, file in (text.partition("/") for text in one.files)]

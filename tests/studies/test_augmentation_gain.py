@@ -61,7 +61,12 @@ def test_the_study_in_small(done):
     }
     assert counts["real"] + counts["test"] == 40 and counts["candidates"] == 32 and counts["generated"] == 24
     assert counts["selected"] == sum(row["selected"] for row in tables["selection"]) and len(tables["selection"]) == 4
-    assert len(list((workdir / "images" / "real_generated").glob("*/*.png"))) == counts["real"] + counts["generated"]
+    mixture = [path.name for path in (workdir / "images" / "real_generated").glob("*/*.png")]
+    for kind in ("real", "generated"):  # half of each class, of which there are at least 6 generated
+        classes = [path for path in (workdir / "images" / kind).iterdir() if path.is_dir()]
+        least = sum(max(6, len(list(folder.glob("*.png")))) if kind == "real" else 6 for folder in classes)
+        assert sum(name.startswith(f"{kind}_") for name in mixture) == least
+    assert tables["mixture"].startswith("Where generated images are added, half of what is drawn of each class is real. Selected: ")
     assert [row["images"] for row in tables["copies"]][0] == "generated" and "No Inception weights" in tables["distances_protocol"]
     page = (workdir / "table.md").read_text()
     assert (
@@ -182,6 +187,7 @@ def test_what_is_said_once_holds_for_all_stages_and_seeds_differ():
     ("field", "value", "match"),
     [
         ("control", "copy", "config.control='copy': copies, shuffled"),
+        ("mixture", "third", "config.mixture='third': choose half or files"),
         ("num_candidates", 1, "config.num_candidates=1: 4 or more"),
         ("num_seeds", 3, "config.order names no stage of seed 2"),
         ("num_bootstrap", 0, "config.num_bootstrap=0: 1 or more"),

@@ -106,6 +106,15 @@ def test_one_pair_of_near_duplicates_does_not_let_copies_pass():
     assert row["copies"] == 10 and row["selected"] == 0
 
 
+def test_real_images_are_repeated_until_they_are_half_of_each_class():
+    real = Images(np.arange(4, dtype=np.uint8).reshape(4, 1, 1), np.array([0, 0, 0, 1]), ("a/0.png", "a/1.png", "a/2.png", "b/3.png"))
+    twice = image_sets.repeated(real, np.array([0, 0, 1, 1, 1, 2]))
+    assert twice.pixels.ravel().tolist() == [0, 1, 2, 3, 3, 3] and twice.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert twice.files[3:] == ("b/3.png", "b/again1_3.png", "b/again2_3.png") and twice.files[:3] == real.files[:3]
+    same = image_sets.repeated(real, np.array([], int))
+    assert same.files == real.files and (same.pixels == real.pixels).all()
+
+
 def test_an_overview_has_a_row_a_class_of_what_there_is(tmp_path):
     image_sets.write(tmp_path / "real", some(3))
     image_sets.write(tmp_path / "selected", image_sets.taken(some(3, seed=1), np.array([0])))
