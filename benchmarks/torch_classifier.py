@@ -74,7 +74,7 @@ def network(config, setting: Setting, params, stats) -> Classifier:
 
 
 def warp(image: torch.Tensor, matrix: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
-    """Returns classification.augment.warp of images (b, c, h, w): `matrix` (b, 2, 2) and `offset` (b, 2), rows before columns, px."""
+    """Returns training.affine.warp of images (b, c, h, w): `matrix` (b, 2, 2) and `offset` (b, 2), rows before columns, px."""
     half = torch.tensor([(side - 1) / 2 for side in image.shape[2:]], device=image.device)
     linear = (matrix * half[None, None, :] / half[None, :, None]).flip(1, 2)  # PyTorch: columns first, the border at -1 and 1
     theta = torch.cat([linear, (offset / half).flip(1)[:, :, None]], 2)

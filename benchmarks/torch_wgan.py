@@ -21,6 +21,9 @@ def check(config) -> None:
     size = config.model.kernel_size
     if size % 2 == 0:
         raise ConfigError(f"--peer: the PyTorch networks are made for odd config.model.kernel_size, not {size}.\nMeasure without --peer.")
+    height, width = config.data.height, config.data.width
+    if height != width or height & (height - 1):
+        raise ConfigError(f"--peer: the PyTorch networks are made for squares of 16, 32, 64 or 128 px, not {height} x {width}.")
 
 
 class Generator(nn.Module):

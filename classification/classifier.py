@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from classification import augment, judged, networks, prediction
+from classification import judged, networks, prediction
 from microscopy import fields, preparation
 from microscopy.pictures import to_uint8
 from microscopy.preparation import Prepared
 from microscopy.scan import DataError
-from training import checkpoints, devices, weights
+from training import affine, checkpoints, devices, weights
 from training import workdir as workdirs
 from training.descent import descend, follow
 from training.errors import ConfigError
@@ -205,11 +205,11 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, counted: jax.Array, smoo
 def make_train_step(config, network, optimizer):
     """Returns train_step(state, frozen, batch, key) -> (state, scalars): one update, and the average that follows it."""
     train = config.train
-    policy = augment.Policy(train.shift, train.zoom, train.turn)
+    policy = affine.Policy(train.shift, train.zoom, train.turn)
 
     def train_step(state, frozen, batch, key):
         augment_key, dropout_key = jax.random.split(key)
-        image, labels = augment.augment(augment_key, batch["image"], policy), batch["label"]
+        image, labels = affine.augment(augment_key, batch["image"], policy), batch["label"]
 
         def loss(params):
             variables = {"params": params, "batch_stats": state.network.stats}

@@ -10,8 +10,8 @@ reflection; 8.5 hours on a K80.
 Not published, ours: from 1x1 by seven doublings; filters 32, 64 ... 512; the last transposed convolution without dropout and batch
 norm; dropout 0.3 in the critic and 0.1 in the generator; the class as one-hot planes beside the image and as a one-hot vector beside the
 noise; five critic updates of 64 images a step (so batch_size is 320), clipping at 0.01; Adam's beta1 0.5 and beta2 0.9; 47,000 steps, which
-is 3000 epochs of 1000 images for the generator; quarter turns, shifts and reflections of crops, drawn anew each time, in place of
-the widened set. Without the sigmoid, `--config.model.sigmoid=false`, it is the critic of the WGAN's own paper.
+is 3000 epochs of 1000 images for the generator; quarter turns and reflections, then a shift, zoom and turn that continue the border,
+drawn anew each time, in place of the widened set, and their strengths. Without the sigmoid, `--config.model.sigmoid=false`, it is the critic of the WGAN's own paper.
 The same networks with what was learned since 2017: configs/cwgan_gp_cytology.py.
 
 Cost of `:cpu`, 64 x 64 and 3,000 steps, with the gradient penalty: 48 GFLOP a step as XLA counts them, 1.6 steps a second on two idle
@@ -23,6 +23,9 @@ import ml_collections
 from configs import dcgan
 
 
+STILL = {"shift": 0.0, "zoom": 0.0, "turn": 0.0}
+
+
 def get_config(preset: str = "") -> ml_collections.ConfigDict:
     """Returns the locked config for a preset: "" (the real thing), "cpu" or "tiny"."""
     return config("cwgan_cytology", preset).lock()
@@ -30,10 +33,7 @@ def get_config(preset: str = "") -> ml_collections.ConfigDict:
 
 def config(name: str, preset: str) -> ml_collections.ConfigDict:
     """Returns the config of a WGAN, not yet locked; ValueError for an unknown preset."""
-    c = ml_collections.ConfigDict()
-    c.name = f"configs/{name}.py"
-    c.task = "gan.wgan"
-    c.seed = 0
+    c = ml_collections.ConfigDict({"name": f"configs/{name}.py", "task": "gan.wgan", "seed": 0})
     c.init_from = ""  # workdir[@last|best|STEP], or a .npz of tools.export_weights, whose networks to begin with
     c.data = dcgan.data(128)
     c.data.update({"source": "cells", "channels": 3, "rotation": "quarter"})
@@ -71,7 +71,10 @@ def config(name: str, preset: str) -> ml_collections.ConfigDict:
             "beta2": 0.9,
             "l2": 1e-6,
             "ema_decay": 0.0,
-            "augment": (),  # of colour, translation, cutout
+            "shift": 0.1,  # of real images: greatest shift, share of the side; borders are continued
+            "zoom": 0.15,  # greatest |log| of the magnification
+            "turn": 45.0,  # greatest angle, degrees, on top of the quarter turns and mirrors of config.data
+            "augment": (),  # of colour, translation, cutout, of all that the critic sees
         }
     )
     c.eval = ml_collections.ConfigDict(

@@ -3,11 +3,11 @@
 python main.py --config=configs/cwgan_gp_histology.py --config.data.source=folder:tissue --workdir=runs/tissue_gp
 """
 
-from configs import cwgan_gp_cytology
+from configs import cwgan_cytology, cwgan_gp_cytology
 
 
 def get_config(preset: str = ""):
     """Returns the locked config for a preset: "" (the real thing), "cpu" or "tiny"."""
     c = cwgan_gp_cytology.config("cwgan_gp_histology", preset)
-    c.data.rotation = "free"
+    c.train.update(cwgan_cytology.STILL)
     return c.lock()

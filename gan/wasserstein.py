@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import optax
 
 from gan import diffaugment, losses
+from training import affine
 from training.descent import descend, follow
 
 
@@ -18,9 +19,10 @@ def make_train_step(train, latent_dim, generator, critic, optimizers):
     """Returns train_step(state, frozen, batch, key) -> (state, scalars): `critic_updates` updates of the critic, one of the generator.
 
     Each update of the critic has its own equal share of the batch and its own noise; generated images are of the share's classes, so
-    both have the same frequencies. The generator learns from the last share's classes. Scalars are those of the last update.
+    both have the same frequencies. Real images are shifted, zoomed and turned by `train`. The generator learns from the last share's classes. Scalars are those of the last update.
     """
     update = make_critic_update(train, critic, optimizers[1])
+    policy = affine.Policy(train.shift, train.zoom, train.turn)
 
     def make(params, label, key):
         noise_key, dropout_key = jax.random.split(key)
@@ -30,6 +32,9 @@ def make_train_step(train, latent_dim, generator, critic, optimizers):
 
     def train_step(state, frozen, batch, key):
         del frozen
+        if any(policy):  # else no key is spent, and the draws are those of a config without
+            key, move_key = jax.random.split(key)
+            batch = batch | {"image": affine.augment(move_key, batch["image"], policy)}
         key, *keys = jax.random.split(key, train.critic_updates + 1)
         net, params = state.critic, state.generator.params
         for number, one in enumerate(keys):  # not a scan: convolution gradients inside one are slow on a CPU

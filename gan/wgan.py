@@ -22,7 +22,8 @@ from training import workdir as workdirs
 from training.errors import ConfigError, RunError
 from training.task import Net, Task
 
-SIZES = (16, 32, 64, 128)
+STEP = 16
+"""Sides are multiples of it, so that four doublings at least lead to an image."""
 OBJECTIVES = ("clip", "gp")
 
 
@@ -51,6 +52,9 @@ LIMITS = {
     "train.beta1": (0.0, 0.9999),
     "train.beta2": (0.0, 0.999999),
     "train.l2": (0.0, 1.0),
+    "train.shift": (0.0, 1.0),
+    "train.zoom": (0.0, 2.0),
+    "train.turn": (0.0, 180.0),
     "train.clip": (1e-6, 1e6),
     "train.penalty_weight": (0.0, 1e6),
     "train.ema_decay": (0.0, 0.999999),
@@ -63,10 +67,10 @@ LIMITS = {
 def _check(config):
     check_numbers(config, LIMITS)
     data, model, train = config.data, config.model, config.train
-    if data.height != data.width or data.height not in SIZES:
-        raise ConfigError(
-            f"config.data.height={data.height}, width={data.width}: the WGAN makes squares of {', '.join(map(str, SIZES))} px."
-        )
+    for side in ("height", "width"):
+        if data[side] < STEP or data[side] % STEP:
+            near = max(STEP, round(data[side] / STEP) * STEP)
+            raise ConfigError(f"config.data.{side}={data[side]}: the WGAN makes images of multiples of {STEP} px; {near} is the nearest.")
     for section, name, known in (
         ("train", "objective", OBJECTIVES),
         ("model", "conditioning", CONDITIONINGS),
@@ -107,7 +111,7 @@ def make_networks(config, num_classes: int) -> tuple[ClassGenerator, Critic]:
     model, data, dtype = config.model, config.data, jnp.dtype(devices.with_dtype(config).model.dtype)
     shape = {"num_classes": num_classes, "base_filters": model.base_filters, "kernel_size": model.kernel_size, "leak": model.leak}
     shape |= {"conditioning": model.conditioning, "dtype": dtype}
-    generator = ClassGenerator(data.height, data.channels, dropout=model.generator_dropout, **shape)
+    generator = ClassGenerator(data.height, data.width, data.channels, dropout=model.generator_dropout, **shape)
     return generator, Critic(dropout=model.dropout, norm=model.critic_norm, sigmoid=model.sigmoid, **shape)
 
 

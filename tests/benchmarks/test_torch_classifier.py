@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks import throughput, timing
-from classification import augment, classifier
+from classification import classifier
 from configs import classifier as config_of_classifier
+from training import affine
 
 torch = pytest.importorskip("torch", reason="PyTorch is what benchmarks compare with; install it to run these")
 
@@ -84,8 +85,8 @@ def test_steps_have_the_same_losses_and_parameters():
 
 def test_images_are_moved_alike():
     image = np.float32(np.random.default_rng(1).uniform(-1, 1, (5, 12, 17, 3)))
-    matrix, offset = augment.draw(jax.random.key(3), 5, (12, 17), augment.Policy(0.2, 0.5, 60.0))
-    wanted = np.asarray(augment.warp(image, matrix, offset))
+    matrix, offset = affine.draw(jax.random.key(3), 5, (12, 17), affine.Policy(0.2, 0.5, 60.0))
+    wanted = np.asarray(affine.warp(image, matrix, offset))
     found = torch_classifier.warp(torch_side.from_flax(image), *(torch.from_numpy(np.array(one)) for one in (matrix, offset)))
     assert np.abs(wanted - image).mean() > 0.1
     np.testing.assert_allclose(torch_side.to_flax(found), wanted, atol=1e-4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs import cwgan_cytology, cwgan_gp_cytology
-from gan import wgan
+from gan import conditional, wgan
 from gan.conditional import ClassGenerator, Critic
 
 
@@ -58,21 +58,32 @@ def test_strides_are_five_and_doublings_seven(monkeypatch):
     assert seen == [64, 32, 16, 8, 4, 4, 2, 4, 8, 16, 32, 64, 128]
 
 
-@pytest.mark.parametrize("size", wgan.SIZES)
+GRIDS = [
+    ((16, 16), (1, 1), (4, 4)),
+    ((128, 128), (1, 1), (4, 4)),
+    ((96, 96), (3, 3), (3, 3)),
+    ((48, 80), (3, 5), (3, 5)),
+    ((256, 128), (2, 1), (4, 2)),
+]
+
+
+@pytest.mark.parametrize(("size", "first", "last"), GRIDS)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_any_size_and_channels(size, channels):
+def test_any_size_and_channels(size, first, last, channels):
     config = cwgan_gp_cytology.get_config("tiny").unlock()
-    config.data.update({"height": size, "width": size, "channels": channels})
+    config.data.update({"height": size[0], "width": size[1], "channels": channels})
     generator, critic = wgan.make_networks(config, 3)
     key, label = jax.random.key(0), jnp.zeros((2,), jnp.int32)
     image = jax.eval_shape(lambda: generator.init_with_output(key, jnp.zeros((2, 8)), label, train=True)[0])
-    assert image.shape == (2, size, size, channels)
+    assert image.shape == (2, *size, channels)
+    assert tuple(side >> conditional.num_doublings(*size) for side in size) == first
+    assert tuple(side >> conditional.num_halvings(*size) for side in size) == last
     assert jax.eval_shape(lambda: critic.init_with_output(key, jnp.zeros(image.shape), label, train=False)[0]).shape == (2,)
 
 
 @pytest.mark.parametrize("conditioning", ["concat", "projection"])
 def test_the_class_changes_the_image_and_the_value(conditioning):
-    generator = ClassGenerator(16, 1, 2, 2, conditioning=conditioning)
+    generator = ClassGenerator(16, 16, 1, 2, 2, conditioning=conditioning)
     critic = Critic(2, 2, conditioning=conditioning, norm="layer")
     noise = jnp.tile(jax.random.normal(jax.random.key(0), (1, 4)), (2, 1))
     labels = jnp.array([0, 1])

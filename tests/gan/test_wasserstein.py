@@ -11,10 +11,13 @@ from gan import wasserstein, wgan
 CONFIGS = {"clip": cwgan_cytology, "gp": cwgan_gp_cytology}
 
 
+STILL = {"shift": 0.0, "zoom": 0.0, "turn": 0.0}
+
+
 def start(objective, **train):
     config = CONFIGS[objective].get_config("tiny").unlock()
     config.model.update({"dropout": 0.0, "generator_dropout": 0.0})
-    config.train.update({"batch_size": 4, "critic_updates": 1, "beta1": 0.5, "ema_decay": 0.0, "augment": (), **train})
+    config.train.update({"batch_size": 4, "critic_updates": 1, "beta1": 0.5, "ema_decay": 0.0, "augment": (), **STILL, **train})
     task, networks = wgan.task_of(config, 3), wgan.make_networks(config, 3)
     size = config.train.batch_size
     image = jax.random.uniform(jax.random.key(5), (size, 16, 16, 3), minval=-1, maxval=1)

@@ -1,4 +1,4 @@
-"""The affine augmentation that the input pipeline does not do: shift, zoom and turns of whole images, on the device. Key first, pure.
+"""Affine augmentation beyond what the input pipeline does: shift, zoom and turns of whole images, on the device. Key first, pure.
 
 Reflections and quarter turns are the pipeline's, as are free turns where scans are larger than crops; here what comes in from outside an
 image continues its border.
