@@ -1,6 +1,5 @@
 """The classifier of classification/networks.py in PyTorch, with its parameters, and its training step: what `--peer` times."""
 
-import math
 from collections.abc import Callable
 
 import jax
@@ -9,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks import segmentation, torch_peer, torch_side, torch_steps
+from benchmarks import segmentation, torch_affine, torch_peer, torch_side, torch_steps
 from benchmarks.torch_steps import Setting, cast
 from benchmarks.torch_wgan_steps import tolerance
 from classification import classifier
@@ -73,26 +72,6 @@ def network(config, setting: Setting, params, stats) -> Classifier:
     return net.to(setting.device, memory_format=torch.channels_last if setting.channels_last else torch.contiguous_format).train()
 
 
-def warp(image: torch.Tensor, matrix: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
-    """Returns training.affine.warp of images (b, c, h, w): `matrix` (b, 2, 2) and `offset` (b, 2), rows before columns, px."""
-    half = torch.tensor([(side - 1) / 2 for side in image.shape[2:]], device=image.device)
-    linear = (matrix * half[None, None, :] / half[None, :, None]).flip(1, 2)  # PyTorch: columns first, the border at -1 and 1
-    theta = torch.cat([linear, (offset / half).flip(1)[:, :, None]], 2)
-    grid = functional.affine_grid(theta, list(image.shape), align_corners=True)
-    return functional.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
-
-
-def augment(image: torch.Tensor, train) -> torch.Tensor:
-    """Returns images after shift, zoom and turn of the config's strengths, each by its own draw; unchanged where they are all 0."""
-    if not any((train.shift, train.zoom, train.turn)):
-        return image
-    draws = 2.0 * torch.rand(4, len(image), device=image.device) - 1.0
-    shift = train.shift * draws[:2].T * torch.tensor(image.shape[2:], device=image.device)
-    scale, angle = torch.exp(-train.zoom * draws[2]), math.radians(train.turn) * draws[3]
-    cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
-    return warp(image, torch.stack([torch.stack([cos, sin], 1), torch.stack([-sin, cos], 1)], 1), shift)
-
-
 def cross_entropy(logits: torch.Tensor, label: torch.Tensor, counted: torch.Tensor, smoothing: float) -> torch.Tensor:
     """Returns classification.classifier.cross_entropy of logits (n, num_classes), labels (n,) and class weights (num_classes)."""
     own = counted[label]
@@ -109,7 +88,7 @@ def make_step(config, setting: Setting, net: Classifier, counted: torch.Tensor, 
         nonlocal count
         optimizer.zero_grad()
         with cast(setting):
-            logits = run(augment(image, train))
+            logits = run(torch_affine.augment(image, train))
         loss = cross_entropy(logits, label, counted, train.label_smoothing)
         loss.backward()
         scalars = {"network/loss": loss.detach(), "network/accuracy": (logits.argmax(1) == label).float().mean()}

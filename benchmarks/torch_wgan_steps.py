@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import torch
 
-from benchmarks import segmentation, torch_classifier, torch_peer, torch_side, torch_steps, torch_wgan
+from benchmarks import segmentation, torch_affine, torch_peer, torch_side, torch_steps, torch_wgan
 from benchmarks.torch_dcgan import from_flax, to_flax
 from benchmarks.torch_steps import Setting, cast
 from gan import wgan
@@ -73,7 +73,7 @@ def make_step(config, setting: Setting, nets, average: list) -> Callable[..., di
         for (real, label), noise, mix in zip(shares, noises[:-1], mixes, strict=True):
             with torch.no_grad(), cast(setting):
                 generated = run[0](noise, label)
-                real = torch_classifier.augment(real, train)
+                real = torch_affine.augment(real, train)
             found = critic_losses(train, setting, (nets[1], run[1]), real, generated, label, mix)
             critic_norm = _descend(optimizers[1], owned[1], found["critic/loss"])
             if train.objective == "clip":

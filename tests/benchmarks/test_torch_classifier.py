@@ -14,7 +14,7 @@ from training import affine
 
 torch = pytest.importorskip("torch", reason="PyTorch is what benchmarks compare with; install it to run these")
 
-from benchmarks import torch_classifier, torch_side, torch_steps  # noqa: E402 - they import torch
+from benchmarks import torch_affine, torch_classifier, torch_side, torch_steps  # noqa: E402 - they import torch
 
 # ml_collections reads config files by a method that Python has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -87,7 +87,7 @@ def test_images_are_moved_alike():
     image = np.float32(np.random.default_rng(1).uniform(-1, 1, (5, 12, 17, 3)))
     matrix, offset = affine.draw(jax.random.key(3), 5, (12, 17), affine.Policy(0.2, 0.5, 60.0))
     wanted = np.asarray(affine.warp(image, matrix, offset))
-    found = torch_classifier.warp(torch_side.from_flax(image), *(torch.from_numpy(np.array(one)) for one in (matrix, offset)))
+    found = torch_affine.warp(torch_side.from_flax(image), *(torch.from_numpy(np.array(one)) for one in (matrix, offset)))
     assert np.abs(wanted - image).mean() > 0.1
     np.testing.assert_allclose(torch_side.to_flax(found), wanted, atol=1e-4)
 
@@ -95,12 +95,12 @@ def test_images_are_moved_alike():
 def test_draws_keep_to_the_config():
     train, image = config_of_classifier.get_config("").train.copy_and_resolve_references(), torch.zeros(400, 1, 9, 9)
     image[:, :, 4, 4] = 1.0
-    moved = torch_classifier.augment(image, train)
+    moved = torch_affine.augment(image, train)
     assert moved.shape == image.shape and float((moved - image).abs().amax((1, 2, 3)).min()) > 0
     rows = (moved.sum((1, 3)) * torch.arange(9)).sum(1) / moved.sum((1, 2, 3)).clamp(min=1e-6) - 4
     assert 0.5 < float(rows[moved.sum((1, 2, 3)) > 0.5].abs().max()) < 1.6  # a shift of 0.9 px, between pixels, zoomed by up to 1.16
     train.update({"shift": 0.0, "zoom": 0.0, "turn": 0.0})
-    assert torch_classifier.augment(image, train) is image
+    assert torch_affine.augment(image, train) is image
 
 
 def test_the_command_times_both(tmp_path, monkeypatch, capsys):
