@@ -7,11 +7,12 @@ Published: critic of six 5x5 convolutions with dropout, the first five strided, 
 generator from z = 64 normal numbers by a dense layer and seven transposed 5x5 convolutions, each with dropout and batch norm,
 LeakyReLU 0.2, tanh; batch 64, Adam 1e-3, L2 1e-6, 3000 epochs; 78 images of 4 classes, widened to 1000 by shift, zoom, rotation and
 reflection; 8.5 hours on a K80.
-Not published, ours: from 1x1 by seven doublings; filters 32, 64 ... 512; the last transposed convolution without dropout and batch
-norm; dropout 0.3 in the critic and 0.1 in the generator; the class as one-hot planes beside the image and as a one-hot vector beside the
-noise; five critic updates of 64 images a step (so batch_size is 320), clipping at 0.01; Adam's beta1 0.5 and beta2 0.9; 47,000 steps, which
-is 3000 epochs of 1000 images for the generator; quarter turns and reflections, then a shift, zoom and turn that continue the border,
-drawn anew each time, in place of the widened set, and their strengths. Without the sigmoid, `--config.model.sigmoid=false`, it is the critic of the WGAN's own paper.
+Not published, ours: from 1x1 by seven doublings; filters 32, 64 ... 512; the last transposed convolution without dropout and batch norm;
+dropout 0.3 in the critic and 0.1 in the generator; the class as one-hot planes beside the image and as a one-hot vector beside the noise;
+five critic updates of 64 images a step (so batch_size is 320), clipping at 0.01; Adam's beta1 0.5 and beta2 0.9; 47,000 steps, which is
+3000 epochs of 1000 images for the generator; quarter turns and reflections, then a shift, zoom and turn that continue the border, drawn
+anew each time, in place of the widened set, and their strengths. Without the sigmoid, `--config.model.sigmoid=false`, it is the critic of
+the WGAN's own paper.
 The same networks with what was learned since 2017: configs/cwgan_gp_cytology.py.
 
 Cost of `:cpu`, 64 x 64 and 3,000 steps: 28 GFLOP a step as XLA counts them, 3.2 steps a second on two idle cores, so 16 minutes; an
@@ -21,7 +22,6 @@ accelerator was not timed. docs/wgan.md says what is logged.
 import ml_collections
 
 from configs import dcgan
-
 
 STILL = {"shift": 0.0, "zoom": 0.0, "turn": 0.0}
 

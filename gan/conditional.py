@@ -44,8 +44,8 @@ class ClassGenerator(nn.Module):
     """Noise (b, z) and class numbers (b,) to images (b, height, width, channels) float32 in [-1, 1].
 
     A dense layer to the first grid (one pixel for sides of 16, 32, 64 or 128, three by three for 48 or 96), then `num_doublings` transposed
-    convolutions, all but the last with batch norm, LeakyReLU and dropout. `train` normalises by the batch's own statistics, else by the collection `batch_stats`; dropout acts where `drop` and
-    needs the key `dropout`.
+    convolutions, all but the last with batch norm, LeakyReLU and dropout. `train` normalises by the batch's own statistics, else by the
+    collection `batch_stats`; dropout acts where `drop` and needs the key `dropout`.
     """
 
     height: int
@@ -84,9 +84,9 @@ class ClassGenerator(nn.Module):
 class Critic(nn.Module):
     """Images (b, h, w, c) in [-1, 1] and class numbers (b,) to values (b,) float32, larger for what it takes for real.
 
-    `num_halvings` strided convolutions, which end at 4 x 4 for 16 to 128 px and 3 x 3 for 48 or 96, one that is not strided, a dense layer and, with `sigmoid`, the sigmoid. `norm` is "none" or
-    "layer": each image over all its pixels and filters, as Gulrajani et al. 2017 (arXiv 1704.00028) advise in place of batch norm.
-    Dropout needs the key `dropout` and acts where `train`.
+    `num_halvings` strided convolutions, which end at 4 x 4 for 16 to 128 px and 3 x 3 for 48 or 96, one that is not strided, a dense layer
+    and, with `sigmoid`, the sigmoid. `norm` is "none" or "layer": each image over all its pixels and filters, as Gulrajani et al. 2017
+    (arXiv 1704.00028) advise in place of batch norm. Dropout needs the key `dropout` and acts where `train`.
     """
 
     num_classes: int

@@ -18,8 +18,9 @@ def clipped(params, bound: float):
 def make_train_step(train, latent_dim, generator, critic, optimizers):
     """Returns train_step(state, frozen, batch, key) -> (state, scalars): `critic_updates` updates of the critic, one of the generator.
 
-    Each update of the critic has its own equal share of the batch and its own noise; generated images are of the share's classes, so
-    both have the same frequencies. Real images are shifted, zoomed and turned by `train`. The generator learns from the last share's classes. Scalars are those of the last update.
+    Each update of the critic has its own equal share of the batch and its own noise; generated images are of the share's classes, so both
+    have the same frequencies. Real images are shifted, zoomed and turned by `train`. The generator learns from the last share's classes.
+    Scalars are those of the last update.
     """
     update = make_critic_update(train, critic, optimizers[1])
     policy = affine.Policy(train.shift, train.zoom, train.turn)
