@@ -66,7 +66,7 @@ def run(config, workdir, stop: Stop) -> None:
     write_png(workdir / "images.png", image_sets.overview(workdir / "images", prepared.classes))
     quality = set_quality.measured(config, workdir, sets, prepared.classes) if stop.signal is None and not config.control else {}
     tables = gain_table.tables(config, prepared.classes, sets["test"].labels, told(config, workdir, order, sets["test"]))
-    tables |= {"selection": chosen, **quality}
+    tables |= {"selection": chosen, **quality, "protocol": " ".join((tables["protocol"], *remarks(tables["scores"])))}
     write_json(workdir / "table.json", tables)
     write_bytes(workdir / "table.md", gain_table.text(tables).encode())
     print(gain_table.text(tables))
@@ -201,11 +201,18 @@ def probabilities(config, folder: pathlib.Path, images: Images) -> np.ndarray:
     return np.exp(calibration.log_probabilities(found.logits, 1.0))
 
 
-def told(config, workdir: pathlib.Path, order: list[str], test: Images) -> dict[str, list[np.ndarray]]:
-    """Returns {classifier: probabilities of the test images by each of its finished trainings}."""
-    found: dict[str, list[np.ndarray]] = {}
+def remarks(rows: list[dict]) -> list[str]:
+    """Returns what the protocol must say besides: the rows whose gains rest on fewer seeds than were trained on either side."""
+    most = max((row["seeds"] for row in rows if "seeds" in row and "seeds_compared" not in row), default=0)
+    fewer = [f"{row['by']} {row['seeds_compared']}" for row in rows if row.get("seeds_compared", most) < max(most, row.get("seeds", 0))]
+    return [f"Gains are of the seeds that both have, here fewer than were trained: {', '.join(fewer)}."] if fewer else []
+
+
+def told(config, workdir: pathlib.Path, order: list[str], test: Images) -> dict[str, dict[int, np.ndarray]]:
+    """Returns {classifier: {seed: probabilities of the test images}} of the finished trainings."""
+    found: dict[str, dict[int, np.ndarray]] = {}
     for name in order:
         status = workdir / name / "status.json"
         if name != "gan" and status.exists() and json.loads(status.read_text())["state"] == "finished":
-            found.setdefault(kind_of(name), []).append(probabilities(config, workdir / name, test))
+            found.setdefault(kind_of(name), {})[int(name.rpartition("_seed")[2])] = probabilities(config, workdir / name, test)
     return found

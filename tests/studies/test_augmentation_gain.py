@@ -205,9 +205,11 @@ def test_the_table_has_the_published_the_most_frequent_class_and_no_figure_where
     tables = gain_table.tables(config, ("a", "b"), labels, {})
     assert rows_of(tables)["always a"] == {"by": "always a", "accuracy": 0.75, "macro_f1": pytest.approx(3 / 7), "auc": 0.5}
     sure = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.1, 0.9]])
-    tables = gain_table.tables(config, ("a", "b"), labels, {"real_affine": [sure], "real": [sure, 1 - sure]})
+    tables = gain_table.tables(config, ("a", "b"), labels, {"real_affine": {1: sure}, "real": {0: sure, 1: 1 - sure}})
     lines = gain_table.text(tables).splitlines()
     assert "| cytology, originals (published, about) | - | 0.750 | - | - | - | - | - | - | - | - |" in lines
     assert next(line for line in lines if line.startswith("| real + affine |")).startswith("| real + affine | 1 | 0.750 (")
-    assert rows_of(tables)["real"]["accuracy"] == 0.5 and rows_of(tables)["real"]["accuracy_gain"] == -0.25
+    assert rows_of(tables)["real"]["accuracy"] == 0.5 and rows_of(tables)["real"]["accuracy_gain"] == -0.5  # of seed 1, which both have
+    assert augmentation_gain.remarks(tables["scores"]) == ["Gains are of the seeds that both have, here fewer than were trained: real 1."]
+    assert augmentation_gain.remarks(gain_table.tables(config, ("a", "b"), labels, {"real_affine": [sure], "real": [sure]})["scores"]) == []
     assert "gains against real + affine" in tables["protocol"] and "4 test scans (a 3, b 1)" in tables["protocol"]
