@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pathlib
+import re
 
 import jax
 import numpy as np
@@ -45,15 +46,15 @@ def run(config, workdir, stop: Stop) -> None:
     """
     check(config)
     workdir = pathlib.Path(workdir)
-    prepared = input_pipeline.prepare(config.stages.classifier)
-    classifier.check_scans(prepared, config.source)
+    prepared = scans_of(config)
     check_depth(prepared, config.source)
     lineage.refuse_leaks(prepared.splits)
     sets = real_sets(config, workdir, prepared)  # claims the workdir, before anything is written to it
     beginning.open_folder(workdir)
     prepared = pseudonyms.in_workdir(config.stages.classifier, workdir, prepared)
-    for line in inspection.warnings(prepared):
-        print(f"warning: {line}", flush=True)
+    lost = untested(prepared)
+    for line in [*inspection.warnings(prepared), *([lost] if lost else [])]:
+        print(f"warning: {own_fields(config, line)}", flush=True)
     lineage.write(workdir, prepared.splits, [])
     order = [name for name in config.order if _wanted(config, name)]
     early = [name for name in order if name == "gan" or kind_of(name) in ("real_affine", "real")]
@@ -66,7 +67,7 @@ def run(config, workdir, stop: Stop) -> None:
     write_png(workdir / "images.png", image_sets.overview(workdir / "images", prepared.classes))
     quality = set_quality.measured(config, workdir, sets, prepared.classes) if stop.signal is None and not config.control else {}
     tables = gain_table.tables(config, prepared.classes, sets["test"].labels, told(config, workdir, order, sets["test"]))
-    tables |= {"selection": chosen, **quality, "protocol": " ".join((tables["protocol"], *remarks(tables["scores"])))}
+    tables |= {"selection": chosen, **quality, "protocol": " ".join(filter(None, (tables["protocol"], lost, *remarks(tables["scores"]))))}
     write_json(workdir / "table.json", tables)
     write_bytes(workdir / "table.md", gain_table.text(tables).encode())
     print(gain_table.text(tables))
@@ -107,6 +108,40 @@ def check(config) -> None:
             )
     if config.stages.classifier.data.held_out != config.held_out or config.stages.classifier.data.test:
         raise ConfigError("config.stages.classifier.data.held_out and test: the study tests on config.held_out; set that.")
+
+
+def scans_of(config) -> Prepared:
+    """Returns the study's scans, split; the errors of reading and of the classifier by the names of the study's fields.
+
+    DataError where fewer than two classes have test scans, which no score could be made of.
+    """
+    try:
+        prepared = input_pipeline.prepare(config.stages.classifier)
+        classifier.check_scans(prepared, config.source)
+    except (DataError, ConfigError) as error:
+        raise type(error)(own_fields(config, str(error))) from error
+    tested = sorted({scan.label for scan in prepared.splits["held_out"]})
+    if len(tested) < 2:
+        found = (
+            f"all {len(prepared.splits['held_out'])} test scans are of the class {tested[0]}" if tested else "no scan is left to test on"
+        )
+        remedy = "Only a class of two scans, or groups of them, is tested: add scans, or give other groups (docs/data.md)."
+        remedy = remedy if config.held_out > 0 else "It is the share of each class to test on: give one above 0, such as 0.5."
+        raise DataError(f"config.held_out={config.held_out}: {found}; scores need test scans of two classes.\n{remedy}")
+    return prepared
+
+
+def own_fields(config, text: str) -> str:
+    """Returns a text about the classifier's data with the study's names of its fields: config.held_out for config.data.held_out."""
+    name = lambda found: f"config.{found[1]}" if found[1] in config else f"config.stages.classifier.data.{found[1]}"  # noqa: E731
+    return re.sub(r"config\.data\.(\w+)", name, text)
+
+
+def untested(prepared: Prepared) -> str:
+    """Returns a sentence that names the classes without test scans, "" where there is none."""
+    tested = {scan.label for scan in prepared.splits["held_out"]}
+    lost = [name for name in prepared.classes if name not in tested]
+    return f"No test scan is of the class{'es' if lost[1:] else ''} {', '.join(lost)}, which macro-F1 and AUC leave out." if lost else ""
 
 
 def check_depth(prepared: Prepared, source: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from configs import augmentation_gain_cytology
 from microscopy.scan import DataError
-from studies import augmentation_gain, gain_table
+from studies import augmentation_gain, gain_table, stages
 from tests.classification.folders import striped
 from training.errors import ConfigError, RunError
 from training.signals import Stop
@@ -148,12 +148,37 @@ def test_copies_in_the_place_of_generated_images_score_as_the_real_ones(tmp_path
     assert sums[0] == sums[1] and not (tmp_path / "run" / "gan").exists()
 
 
-def test_shuffled_labels_give_chance(tmp_path):
+def test_shuffled_labels_give_chance_and_a_class_without_test_scans_is_named(tmp_path, capsys):
     config = on_stripes(tmp_path / "scans", 60, control="shuffled")
+    striped(tmp_path / "scans", 1, size=(16, 16), classes=("across", "down", "other"), seed=1)
     config.order = ("real_seed0",)
     augmentation_gain.run(config.lock(), tmp_path / "run", Stop())
-    row = rows_of(json.loads((tmp_path / "run" / "table.json").read_text()))["real"]
+    row = rows_of(tables := json.loads((tmp_path / "run" / "table.json").read_text()))["real"]
     assert 0.2 < row["accuracy"] < 0.8
+    lost = "No test scan is of the class other, which macro-F1 and AUC leave out."
+    assert tables["protocol"].endswith(f" {lost}") and f"warning: {lost}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("case", ["no share", "one class", "one group", "all", "all groups"])
+def test_scans_that_leave_too_few_classes_to_test_are_refused_before_anything_is_written(tmp_path, monkeypatch, case):
+    monkeypatch.setattr(stages, "run", lambda *_: pytest.fail("trained"))
+    config = on_stripes(tmp_path / "scans", 4)
+    if case == "no share":
+        config.held_out, match = 0.0, r"^config.held_out=0.0: no scan is left to test on; .*\n.*give one above 0"
+    elif case == "one class":
+        for path in sorted((tmp_path / "scans" / "down").iterdir())[1:]:
+            path.unlink()
+        match = r"^config.held_out=0.5: all 12 test scans are of the class across; .*\n.*two scans, or groups of them"
+    elif case == "one group":
+        config.stages.classifier.data.group_by, match = r"/(0)_", r"^config.held_out=0.5: no scan is left to test on; .*\n.*two scans, or"
+    elif case == "all":
+        config.held_out, match = 1.0, r"^config.held_out=1.0"
+    else:
+        config.stages.classifier.data.group_by = "/0_0.(.)"
+        config.held_out, match = 0.99, "^config.held_out=0.99 and test=0.0 leave none of 10 groups of the 48 scans to train on"
+    with pytest.raises((DataError, ConfigError), match=f"(?s){match}") as error:
+        augmentation_gain.run(config.lock(), tmp_path / "run", Stop())
+    assert len(str(error.value).splitlines()) <= 2 and "config.data." not in str(error.value) and not (tmp_path / "run").exists()
 
 
 def test_what_is_said_once_holds_for_all_stages_and_seeds_differ():
