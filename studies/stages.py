@@ -42,7 +42,9 @@ def run(config, workdir, stop: Stop, names: Sequence[str] | None = None, rests: 
         if name not in finished:
             _named(name, lambda name=name: loop.planned(_begun(config.stages[name], workdir)))
     beginning.open_folder(workdir)
-    write_json(workdir / "config.json", workdirs.plain(config))
+    told = workdirs.plain(config)
+    told["stages"] = {name: workdirs.stored(stage, workdir) for name, stage in told["stages"].items()}
+    write_json(workdir / "config.json", told)
     for name in names:
         if stop.signal is None:
             _refuse_stale(config, [name], workdir, rests)  # again: the stage before may just have gone on
@@ -78,7 +80,7 @@ def _finished(stage, folder: pathlib.Path) -> bool:
     except RunError:
         return False
     at_end = status.get("state") == "finished" and status.get("step") == stage.train.num_steps
-    alike = workdirs.comparable(config) == workdirs.comparable(workdirs.plain(stage))
+    alike = workdirs.comparable(config, folder) == workdirs.comparable(workdirs.plain(stage), folder)
     return at_end and alike and stage.train.num_steps in checkpoints.steps(folder)
 
 

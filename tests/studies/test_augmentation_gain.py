@@ -11,6 +11,8 @@ from configs import augmentation_gain_cytology
 from microscopy.scan import DataError
 from studies import augmentation_gain, gain_table, stages
 from tests.classification.folders import striped
+from training import loop
+from training import workdir as workdirs
 from training.errors import ConfigError, RunError
 from training.signals import Stop
 
@@ -146,6 +148,29 @@ def test_copies_in_the_place_of_generated_images_score_as_the_real_ones(tmp_path
         json.loads((tmp_path / "run" / f"{name}_seed0" / "status.json").read_text())["parameters_sha256"] for name in ("real", "generated")
     ]
     assert sums[0] == sums[1] and not (tmp_path / "run" / "gan").exists()
+
+
+def test_a_study_is_finished_wherever_it_stands_and_however_its_folder_is_spelled(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = on_stripes(tmp_path / "scans", 4, control="copies").lock()
+    augmentation_gain.run(config, "w", Stop())
+    table, sums = (tmp_path / "w" / "table.json").read_text(), sorted((tmp_path / "w").glob("*/checkpoints/*/manifest.json"))
+    monkeypatch.setattr(loop, "train", lambda *_, **__: pytest.fail("trained"))
+    for path in (tmp_path / "w").glob("*_seed0/config.json"):
+        assert json.loads(path.read_text())["data"]["source"].startswith("folder:{run}/images/")
+    assert str(tmp_path / "w") not in (tmp_path / "w" / "config.json").read_text()
+    augmentation_gain.run(config, tmp_path / "w", Stop())
+    path = tmp_path / "w" / "real_seed0" / "config.json"
+    kept = path.read_text()
+    path.write_text(kept.replace("{run}", str(tmp_path / "w")))  # as earlier versions had it
+    augmentation_gain.run(config, "w", Stop())
+    path.write_text(kept)
+    (tmp_path / "w").rename(moved := tmp_path / "moved")
+    capsys.readouterr()
+    augmentation_gain.run(config, moved, Stop())
+    assert capsys.readouterr().out.count("finished at step 4.") == 3 and (moved / "table.json").read_text() == table
+    assert len(sums) == len(sorted(moved.glob("*/checkpoints/*/manifest.json")))
+    assert loop.evaluate(workdirs.read_config(moved / "real_seed0"), moved / "real_seed0").scalars
 
 
 def test_shuffled_labels_give_chance_and_a_class_without_test_scans_is_named(tmp_path, capsys):
