@@ -20,7 +20,7 @@ from microscopy.preparation import Prepared
 from microscopy.scan import DataError, Scan
 from studies import gain_table, image_sets, set_quality, stages
 from studies.image_sets import Images
-from training import beginning, generation, lineage, pseudonyms
+from training import beginning, checkpoints, generation, lineage, pseudonyms
 from training import workdir as workdirs
 from training.errors import ConfigError
 from training.signals import Stop
@@ -49,6 +49,7 @@ def run(config, workdir, stop: Stop) -> None:
     prepared = scans_of(config)
     check_depth(prepared, config.source)
     lineage.refuse_leaks(prepared.splits)
+    refuse_other_numbers(config, workdir)
     sets = real_sets(config, workdir, prepared)  # claims the workdir, before anything is written to it
     beginning.open_folder(workdir)
     prepared = pseudonyms.in_workdir(config.stages.classifier, workdir, prepared)
@@ -108,6 +109,22 @@ def check(config) -> None:
             )
     if config.stages.classifier.data.held_out != config.held_out or config.stages.classifier.data.test:
         raise ConfigError("config.stages.classifier.data.held_out and test: the study tests on config.held_out; set that.")
+
+
+def refuse_other_numbers(config, workdir: pathlib.Path) -> None:
+    """Raises ConfigError where stages were begun on other numbers of generated images than these, before their images are replaced."""
+    path = workdir / "config.json"
+    if config.control or not path.exists():
+        return
+    old, rest = workdirs.read_object(path), {"num_generated": {"generated", "real_affine_generated", "real_affine_selected"}}
+    rest["num_candidates"] = {"real_affine_selected"}
+    for field, kinds in rest.items():
+        stale = [name for name in config.order if kind_of(name) in kinds and checkpoints.steps(workdir / name)]
+        if stale and old.get(field, config[field]) != config[field]:
+            raise ConfigError(
+                f"config.{field}: {old[field]} there, {config[field]} now, so stale are: {', '.join(stale)}.\n"
+                f"Give {old[field]}, delete {' and '.join(str(workdir / name) for name in stale)} to train anew, or take another --workdir."
+            )
 
 
 def scans_of(config) -> Prepared:

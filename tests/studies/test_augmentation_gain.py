@@ -83,10 +83,16 @@ def test_the_same_command_again_trains_and_measures_nothing(done, tmp_path, caps
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert capsys.readouterr().out.count("finished at step 4") == 6  # the WGAN and real + affine twice
     lineage, stale = (workdir / "lineage.json").read_text(), "images/candidates"
-    fewer = whole()
-    fewer.num_generated = 5
-    with pytest.raises(RunError, match="real_affine_generated_seed0 was trained on other images.*stale are: real_affine_generated_seed0"):
-        augmentation_gain.run(fewer.lock(), workdir, Stop())
+    for field, stale_now in (
+        ("num_generated", "real_affine_generated_seed0, real_affine_selected_seed0"),
+        ("num_candidates", "real_affine_selected_seed0"),
+    ):
+        fewer = whole()
+        fewer[field] -= 1
+        files = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+        with pytest.raises(ConfigError, match=f"config.{field}: {fewer[field] + 1} there, .* now, so stale are: {stale_now}\\.") as refused:
+            augmentation_gain.run(fewer.lock(), workdir, Stop())
+        assert len(str(refused.value).splitlines()) == 2 and {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == files
     for changes, error, match in (({"gan_steps": 8}, RunError, "gan is to be trained"), ({"rate": 0.1}, ConfigError, "gan has changed")):
         other = whole()
         other.update({"gan_steps": changes.get("gan_steps", other.gan_steps)})
@@ -154,6 +160,7 @@ def test_a_study_is_finished_wherever_it_stands_and_however_its_folder_is_spelle
     monkeypatch.chdir(tmp_path)
     config = on_stripes(tmp_path / "scans", 4, control="copies").lock()
     augmentation_gain.run(config, "w", Stop())
+    assert "warning: " not in capsys.readouterr().out.partition("Stage real_seed0")[2]  # the study has told it
     table, sums = (tmp_path / "w" / "table.json").read_text(), sorted((tmp_path / "w").glob("*/checkpoints/*/manifest.json"))
     monkeypatch.setattr(loop, "train", lambda *_, **__: pytest.fail("trained"))
     for path in (tmp_path / "w").glob("*_seed0/config.json"):
