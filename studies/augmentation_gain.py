@@ -62,7 +62,7 @@ def run(config, workdir, stop: Stop) -> None:
     whole, chosen = concrete(config, workdir, order), []
     for names in (early, order):
         if stop.signal is None:
-            stages.run(whole, workdir, stop, names, rests(order))
+            stages.run(whole, workdir, stop, names, rests(order), warned=True)
         if names is early and stop.signal is None:
             chosen = generated_sets(config, workdir, sets, prepared.classes, stop)
     write_png(workdir / "images.png", image_sets.overview(workdir / "images", prepared.classes))

@@ -24,7 +24,14 @@ class _Change(NamedTuple):
     more: str = ""
 
 
-def run(config, workdir, stop: Stop, names: Sequence[str] | None = None, rests: Rests = types.MappingProxyType({})) -> None:
+def run(
+    config,
+    workdir,
+    stop: Stop,
+    names: Sequence[str] | None = None,
+    rests: Rests = types.MappingProxyType({}),
+    warned: bool = False,
+) -> None:
     """Trains the stages of `config.order` in turn, or those of them in `names`; the same command again goes on where it stopped.
 
     `config.stages.NAME` is a whole config of `training.loop`; where its `init_from` is "stage:OTHER" it begins from the best checkpoint of
@@ -32,6 +39,7 @@ def run(config, workdir, stop: Stop, names: Sequence[str] | None = None, rests: 
     was begun from other weights than that stage holds now, was trained on other images than its source holds now, or is to take
     steps while there is what `rests` on it; each names all that is stale. What is wrong with the config or the weights of any stage is told
     before one is trained. A stage that is finished and unchanged, its input included, is left as it is.
+    With `warned` what is wrong with the scans has been told already.
     """
     workdir, names = pathlib.Path(workdir), config.order if names is None else names
     _refuse_stale(config, config.order, workdir, rests)
@@ -55,7 +63,7 @@ def run(config, workdir, stop: Stop, names: Sequence[str] | None = None, rests: 
             stage = _begun(config.stages[name], workdir)
             if not checkpoints.steps(workdir / name):
                 _named(name, lambda name=name, stage=stage: inputs.keep(workdir / name, stage.data))
-            loop.train(stage, workdir / name, stop)
+            loop.train(stage, workdir / name, stop, warned)
 
 
 def _begun(stage, workdir: pathlib.Path):
