@@ -7,8 +7,9 @@ A run over stages, resumed by the same command: WORKDIR/images/real and test hol
 cwgan_gp_cytology.py on the real ones; images/candidates what it makes, images/generated the first `num_generated` of each class,
 images/selected as many that a classifier trained on real scans is surest of, no copies and no strangers (studies/image_sets.py); then the
 classifiers NAME_seedN of classifier.py, all for `num_steps` steps with every class equally often in a batch and, where generated images are
-added, half of each class's draws real (`--config.mixture=files`: every file alike, so that many generated ones drown a few real ones). WORKDIR/table.md and
-table.json: scores on the test scans with 95 % intervals, differences to real + affine on the same draws, FID and KID of each class, copies.
+added, half of each class's draws real (`--config.mixture=files`: every file alike, so that many generated ones drown a few real ones).
+WORKDIR/table.md and table.json: scores on the test scans with 95 % intervals, differences to real + affine on the same draws, FID and KID
+of each class, copies.
 
 Published: 78 cytology images of 4 classes, 128 x 128, widened to 1000 by shift, zoom, rotation and reflection; about 1,900 generated;
 classifier 7:3, accuracy about 75 % on originals and 95.5 % with generated (histology 84 % and 96.5 %). Not published: on what the 95.5 %

@@ -100,16 +100,16 @@ def _stage(folder, workdir, tasks: tuple[str, ...], checkpoint: str) -> dict:
         "workdir": os.path.relpath(workdir, folder),
         "step": step,
         "weights_sha256": checkpoints.verify(workdir, step)["sha256"],
-        "config_sha256": config_sha256(config),
+        "config_sha256": config_sha256(workdirs.read_object(pathlib.Path(workdir) / "config.json")),
     }
 
 
-def config_sha256(config) -> str:
-    """Returns the SHA-256 of a config, of its JSON with sorted names; what only logs and scores a run (`eval`) counts too.
+def config_sha256(config: Mapping) -> str:
+    """Returns the SHA-256 of a config as config.json has it, of its JSON with sorted names; what only logs and scores (`eval`) counts too.
 
     Without `init_from`, a path: what a run was begun from is in its weights' SHA-256, whatever folder it lies in.
     """
-    told = {name: value for name, value in workdirs.plain(config).items() if name != "init_from"}
+    told = {name: value for name, value in config.items() if name != "init_from"}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

@@ -4,7 +4,7 @@ Samples are drawn anew within each class, so that none is lost, and trainings (s
 (Efron and Tibshirani 1993, chapter 6; Bouthillier et al. 2021, arXiv:2103.03098). All classifiers see the same draws.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from microscopy.scan import DataError
 
 SCORES = ("accuracy", "macro_f1", "auc")
 LEVEL = 0.95
+Trainings = Mapping[int, np.ndarray] | Sequence[np.ndarray]
 
 
 def draws(labels: np.ndarray, repeats: int, seed: int) -> np.ndarray:
@@ -50,48 +51,42 @@ def _areas(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.
     return np.einsum("rp,rp->r", high, low @ order.T) / (high.sum(1) * low.sum(1))
 
 
-def compare(found: Mapping[str, Sequence[np.ndarray]], labels: np.ndarray, baseline: str, repeats: int, seed: int) -> list[dict]:
+def compare(found: Mapping[str, Trainings], labels: np.ndarray, baseline: str, repeats: int, seed: int) -> list[dict]:
     """Returns a row a classifier of `found`: `by`, `seeds`, and of each of `SCORES` its mean over the trainings with NAME_low and _high.
 
-    `found[name]` are the probabilities (n, k) of each training of a classifier, `labels` (n) ints. NAME_gain is the mean's difference
-    to that of `found[baseline]`, with its interval and the two-sided NAME_p: twice the smaller share of draws on either side of 0, those on
-    it counting to both, (1 + count) / (1 + repeats), 1 at most. Intervals are of 95 %, percentiles of `repeats` draws of the
-    samples and of the trainings, which are paired by their place. `baseline` itself has no gain. DataError as `weighted_scores`.
+    `found[name]` are the probabilities (n, k) of each training of a classifier by its seed's number, or a list of those of the seeds 0,
+    1 and so on; `labels` (n) ints. NAME_gain is the mean difference to `found[baseline]` of the same seed, over the `seeds_compared` that
+    both have, with its interval and the two-sided NAME_p: twice the smaller share of draws on either side of 0, those on it counting to
+    both, (1 + count) / (1 + repeats), 1 at most; no gain without such a seed. Intervals are of 95 %, percentiles of `repeats` draws of the
+    samples and of the trainings, the same on both sides of a difference. `baseline` itself has no gain. DataError as `weighted_scores`.
     """
     weights = np.concatenate([np.ones((1, len(labels))), draws(labels, repeats, seed)])
+    numbered = {name: several if isinstance(several, Mapping) else dict(enumerate(several)) for name, several in found.items()}
     random = np.random.default_rng([seed, 1])
-    picked = random.random((repeats, max(map(len, found.values()))))
-    drawn = {name: _drawn(several, labels, weights, picked) for name, several in found.items()}
+    picked = random.random((repeats, max(map(len, numbered.values()))))
+    scored = {name: {one: weighted_scores(told, labels, weights) for one, told in several.items()} for name, several in numbered.items()}
     rows = []
-    for name, several in found.items():
+    for name, several in scored.items():
         row = {"by": name, "seeds": len(several)}
+        shared = several.keys() & scored[baseline].keys() if baseline in scored and name != baseline else set()
+        row |= {"seeds_compared": len(shared)} if baseline in scored and name != baseline else {}
         for score in SCORES:
-            value = drawn[name][score]
+            value = _drawn(several, several, score, picked)
             row |= {score: float(value[0])} | _ends(score, value[1:])
-            row[f"{score}_spread"] = float(np.std(_each(several, labels)[score], ddof=1)) if len(several) > 1 else None
-            if baseline in found and name != baseline:
-                row |= _gain(score, value - drawn[baseline][score])
+            each = [one[score][0] for one in several.values()]
+            row[f"{score}_spread"] = float(np.std(each, ddof=1)) if len(each) > 1 else None
+            if shared:
+                row |= _gain(score, _drawn(several, shared, score, picked) - _drawn(scored[baseline], shared, score, picked))
         rows.append(row)
     return rows
 
 
-def _each(several, labels) -> dict[str, np.ndarray]:
-    """The scores of each training, (trainings)."""
-    ones = np.ones((1, len(labels)))
-    each = [weighted_scores(one, labels, ones) for one in several]
-    return {score: np.array([one[score][0] for one in each]) for score in SCORES}
-
-
-def _drawn(several, labels, weights, picked) -> dict[str, np.ndarray]:
-    """Of each score the mean over the trainings, then that of every draw of samples and trainings, (1 + repeats)."""
-    num = len(several)
-    each = [weighted_scores(one, labels, weights) for one in several]
+def _drawn(scored: Mapping[int, Mapping[str, np.ndarray]], seeds: Iterable[int], score: str, picked: np.ndarray) -> np.ndarray:
+    """The mean of a score over the trainings of these seeds, then that of every draw of samples and of these trainings, (1 + repeats)."""
+    values = np.stack([scored[number][score] for number in sorted(seeds)])
+    num = len(values)
     chosen = np.minimum((picked[:, :num] * num).astype(int), num - 1)
-    found = {}
-    for score in SCORES:
-        values = np.stack([one[score] for one in each])
-        found[score] = np.concatenate([[values[:, 0].mean()], values[chosen, 1 + np.arange(len(chosen))[:, None]].mean(1)])
-    return found
+    return np.concatenate([[values[:, 0].mean()], values[chosen, 1 + np.arange(len(chosen))[:, None]].mean(1)])
 
 
 def _ends(name: str, values: np.ndarray) -> dict[str, float]:

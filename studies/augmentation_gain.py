@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pathlib
+import re
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ from microscopy.preparation import Prepared
 from microscopy.scan import DataError, Scan
 from studies import gain_table, image_sets, set_quality, stages
 from studies.image_sets import Images
-from training import beginning, generation, lineage, pseudonyms
+from training import beginning, checkpoints, generation, lineage, pseudonyms
 from training import workdir as workdirs
 from training.errors import ConfigError
 from training.signals import Stop
@@ -47,27 +48,29 @@ def run(config, workdir, stop: Stop) -> None:
     """
     check(config)
     workdir = pathlib.Path(workdir)
-    prepared = input_pipeline.prepare(config.stages.classifier)
-    classifier.check_scans(prepared, config.source)
+    prepared = scans_of(config)
     check_depth(prepared, config.source)
     lineage.refuse_leaks(prepared.splits)
+    refuse_other_numbers(config, workdir)
     sets = real_sets(config, workdir, prepared)  # claims the workdir, before anything is written to it
     beginning.open_folder(workdir)
     prepared = pseudonyms.in_workdir(config.stages.classifier, workdir, prepared)
-    for line in inspection.warnings(prepared):
-        print(f"warning: {line}", flush=True)
+    lost = untested(prepared)
+    for line in [*inspection.warnings(prepared), *([lost] if lost else [])]:
+        print(f"warning: {own_fields(config, line)}", flush=True)
     lineage.write(workdir, prepared.splits, [])
     order = [name for name in config.order if _wanted(config, name)]
     early = [name for name in order if name == "gan" or kind_of(name) in ("real_affine", "real")]
     whole, chosen = concrete(config, workdir, order), []
     for names in (early, order):
         if stop.signal is None:
-            stages.run(whole, workdir, stop, names, rests(order))
+            stages.run(whole, workdir, stop, names, rests(order), warned=True)
         if names is early and stop.signal is None:
             chosen = generated_sets(config, workdir, sets, prepared.classes, stop)
     write_png(workdir / "images.png", image_sets.overview(workdir / "images", prepared.classes))
     quality = set_quality.measured(config, workdir, sets, prepared.classes) if stop.signal is None and not config.control else {}
     tables = gain_table.tables(config, prepared.classes, sets["test"].labels, told(config, workdir, order, sets["test"]))
+    tables["protocol"] = " ".join(filter(None, (tables["protocol"], lost, *remarks(tables["scores"]))))
     tables |= {"mixture": gain_table.mixture(config, chosen), "selection": chosen, **quality}
     write_json(workdir / "table.json", tables)
     write_bytes(workdir / "table.md", gain_table.text(tables).encode())
@@ -109,8 +112,60 @@ def check(config) -> None:
             raise ConfigError(
                 f"config.stages.gan.data.{name}={gan[name]}, config.stages.classifier.data.{name}={judge[name]}: set both alike."
             )
+    if judge.height != judge.width:
+        raise ConfigError(f"config.stages.classifier.data.height={judge.height}, width={judge.width}: the study compares squares.")
     if config.stages.classifier.data.held_out != config.held_out or config.stages.classifier.data.test:
         raise ConfigError("config.stages.classifier.data.held_out and test: the study tests on config.held_out; set that.")
+
+
+def refuse_other_numbers(config, workdir: pathlib.Path) -> None:
+    """Raises ConfigError where stages were begun on other numbers or mixtures of generated images than these, before their images are replaced."""
+    path = workdir / "config.json"
+    if config.control or not path.exists():
+        return
+    old, rest = workdirs.read_object(path), {"num_generated": {"generated", "real_affine_generated", "real_affine_selected"}}
+    rest |= {"num_candidates": {"real_affine_selected"}, "mixture": {"real_affine_generated", "real_affine_selected"}}
+    for field, kinds in rest.items():
+        stale = [name for name in config.order if kind_of(name) in kinds and checkpoints.steps(workdir / name)]
+        if stale and old.get(field, config[field]) != config[field]:
+            raise ConfigError(
+                f"config.{field}: {old[field]} there, {config[field]} now, so stale are: {', '.join(stale)}.\n"
+                f"Give {old[field]}, delete {' and '.join(str(workdir / name) for name in stale)} to train anew, or take another --workdir."
+            )
+
+
+def scans_of(config) -> Prepared:
+    """Returns the study's scans, split; the errors of reading and of the classifier by the names of the study's fields.
+
+    DataError where fewer than two classes have test scans, which no score could be made of.
+    """
+    try:
+        prepared = input_pipeline.prepare(config.stages.classifier)
+        classifier.check_scans(prepared, config.source)
+    except (DataError, ConfigError) as error:
+        raise type(error)(own_fields(config, str(error))) from error
+    tested = sorted({scan.label for scan in prepared.splits["held_out"]})
+    if len(tested) < 2:
+        found = (
+            f"all {len(prepared.splits['held_out'])} test scans are of the class {tested[0]}" if tested else "no scan is left to test on"
+        )
+        remedy = "Only a class of two scans, or groups of them, is tested: add scans, or give other groups (docs/data.md)."
+        remedy = remedy if config.held_out > 0 else "It is the share of each class to test on: give one above 0, such as 0.5."
+        raise DataError(f"config.held_out={config.held_out}: {found}; scores need test scans of two classes.\n{remedy}")
+    return prepared
+
+
+def own_fields(config, text: str) -> str:
+    """Returns a text about the classifier's data with the study's names of its fields: config.held_out for config.data.held_out."""
+    name = lambda found: f"config.{found[1]}" if found[1] in config else f"config.stages.classifier.data.{found[1]}"  # noqa: E731
+    return re.sub(r"config\.data\.(\w+)", name, text)
+
+
+def untested(prepared: Prepared) -> str:
+    """Returns a sentence that names the classes without test scans, "" where there is none."""
+    tested = {scan.label for scan in prepared.splits["held_out"]}
+    lost = [name for name in prepared.classes if name not in tested]
+    return f"No test scan is of the class{'es' if lost[1:] else ''} {', '.join(lost)}, which macro-F1 and AUC leave out." if lost else ""
 
 
 def check_depth(prepared: Prepared, source: str) -> None:
@@ -208,11 +263,18 @@ def probabilities(config, folder: pathlib.Path, images: Images) -> np.ndarray:
     return np.exp(calibration.log_probabilities(found.logits, 1.0))
 
 
-def told(config, workdir: pathlib.Path, order: list[str], test: Images) -> dict[str, list[np.ndarray]]:
-    """Returns {classifier: probabilities of the test images by each of its finished trainings}."""
-    found: dict[str, list[np.ndarray]] = {}
+def remarks(rows: list[dict]) -> list[str]:
+    """Returns what the protocol must say besides: the rows whose gains rest on fewer seeds than were trained on either side."""
+    most = max((row["seeds"] for row in rows if "seeds" in row and "seeds_compared" not in row), default=0)
+    fewer = [f"{row['by']} {row['seeds_compared']}" for row in rows if row.get("seeds_compared", most) < max(most, row.get("seeds", 0))]
+    return [f"Gains are of the seeds that both have, here fewer than were trained: {', '.join(fewer)}."] if fewer else []
+
+
+def told(config, workdir: pathlib.Path, order: list[str], test: Images) -> dict[str, dict[int, np.ndarray]]:
+    """Returns {classifier: {seed: probabilities of the test images}} of the finished trainings."""
+    found: dict[str, dict[int, np.ndarray]] = {}
     for name in order:
         status = workdir / name / "status.json"
         if name != "gan" and status.exists() and json.loads(status.read_text())["state"] == "finished":
-            found.setdefault(kind_of(name), []).append(probabilities(config, workdir / name, test))
+            found.setdefault(kind_of(name), {})[int(name.rpartition("_seed")[2])] = probabilities(config, workdir / name, test)
     return found

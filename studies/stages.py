@@ -24,7 +24,14 @@ class _Change(NamedTuple):
     more: str = ""
 
 
-def run(config, workdir, stop: Stop, names: Sequence[str] | None = None, rests: Rests = types.MappingProxyType({})) -> None:
+def run(
+    config,
+    workdir,
+    stop: Stop,
+    names: Sequence[str] | None = None,
+    rests: Rests = types.MappingProxyType({}),
+    warned: bool = False,
+) -> None:
     """Trains the stages of `config.order` in turn, or those of them in `names`; the same command again goes on where it stopped.
 
     `config.stages.NAME` is a whole config of `training.loop`; where its `init_from` is "stage:OTHER" it begins from the best checkpoint of
@@ -32,6 +39,7 @@ def run(config, workdir, stop: Stop, names: Sequence[str] | None = None, rests: 
     was begun from other weights than that stage holds now, was trained on other images than its source holds now, or is to take
     steps while there is what `rests` on it; each names all that is stale. What is wrong with the config or the weights of any stage is told
     before one is trained. A stage that is finished and unchanged, its input included, is left as it is.
+    With `warned` what is wrong with the scans has been told already.
     """
     workdir, names = pathlib.Path(workdir), config.order if names is None else names
     _refuse_stale(config, config.order, workdir, rests)
@@ -42,7 +50,9 @@ def run(config, workdir, stop: Stop, names: Sequence[str] | None = None, rests: 
         if name not in finished:
             _named(name, lambda name=name: loop.planned(_begun(config.stages[name], workdir)))
     beginning.open_folder(workdir)
-    write_json(workdir / "config.json", workdirs.plain(config))
+    told = workdirs.plain(config)
+    told["stages"] = {name: workdirs.stored(stage, workdir) for name, stage in told["stages"].items()}
+    write_json(workdir / "config.json", told)
     for name in names:
         if stop.signal is None:
             _refuse_stale(config, [name], workdir, rests)  # again: the stage before may just have gone on
@@ -53,7 +63,7 @@ def run(config, workdir, stop: Stop, names: Sequence[str] | None = None, rests: 
             stage = _begun(config.stages[name], workdir)
             if not checkpoints.steps(workdir / name):
                 _named(name, lambda name=name, stage=stage: inputs.keep(workdir / name, stage.data))
-            loop.train(stage, workdir / name, stop)
+            loop.train(stage, workdir / name, stop, warned)
 
 
 def _begun(stage, workdir: pathlib.Path):
@@ -78,7 +88,7 @@ def _finished(stage, folder: pathlib.Path) -> bool:
     except RunError:
         return False
     at_end = status.get("state") == "finished" and status.get("step") == stage.train.num_steps
-    alike = workdirs.comparable(config) == workdirs.comparable(workdirs.plain(stage))
+    alike = workdirs.comparable(config, folder) == workdirs.comparable(workdirs.plain(stage), folder)
     return at_end and alike and stage.train.num_steps in checkpoints.steps(folder)
 
 

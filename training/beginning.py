@@ -9,8 +9,11 @@ from training import checkpoints, devices, forecast, lineage, pseudonyms, weight
 from training.errors import ConfigError, RunError
 
 
-def introduce(config, prepared, notes: tuple[str, ...] = ()) -> None:
-    """Prints, on the first process, what is trained on: source, splits, crop, range, devices, the method's notes, refused files."""
+def introduce(config, prepared, notes: tuple[str, ...] = (), warned: bool = False) -> None:
+    """Prints, on the first process, what is trained on: source, splits, crop, range, devices, the method's notes, refused files, warnings.
+
+    Not the last with `warned`, for a stage whose scans come from a run over stages that has told what is wrong with them.
+    """
     if not devices.primary():
         return
     crop, nm = prepared.crop, prepared.value_map.nm_per_pixel
@@ -34,6 +37,8 @@ def introduce(config, prepared, notes: tuple[str, ...] = ()) -> None:
         print(f"refused: {refused.file}: {refused.reason}")
     if prepared.refused[5:]:
         print(f"refused: {len(prepared.refused) - 5} more; --mode=inspect lists all.")
+    if warned:
+        return
     if not prepared.splits["held_out"]:
         print("warning: no scan is held out, so scores are against the training scans; three scans or groups at least are needed.")
     for text in inspection.warnings(prepared):

@@ -69,12 +69,12 @@ def method(config):
         raise ConfigError(f"config.task={config.task!r}: no such method ({error}).") from error
 
 
-def train(config, workdir, stop: Stop) -> dict:
+def train(config, workdir, stop: Stop, warned: bool = False) -> dict:
     """Returns the final status after training from where the workdir stands to `config.train.num_steps`.
 
     A fresh workdir begins at step 0; any other goes on from its newest sound checkpoint, bit-identically. Raises
     ConfigError, RunError or DataError with what to mend; `stop.signal` set by a handler ends the run after a last save.
-    Several processes (`devices.join`) train one state; the first of them alone writes.
+    Several processes (`devices.join`) train one state; the first of them alone writes. `warned`: the scans have been warned of.
     """
     workdir, config = pathlib.Path(workdir), devices.with_dtype(config)
     task, mesh = planned(config)
@@ -84,7 +84,7 @@ def train(config, workdir, stop: Stop) -> dict:
     beginning.open_folder(workdir)
     with workdir_lock(workdir) if devices.primary() else contextlib.nullcontext():
         workdirs.refuse_drift(workdir, config)  # again: another run may have come and gone while the scans were read
-        return _train(config, workdir, stop, task, prepared, mesh)
+        return _train(config, workdir, stop, task, prepared, mesh, warned)
 
 
 def planned(config) -> tuple[Task, jax.sharding.Mesh]:
@@ -99,9 +99,9 @@ def for_scans(task: Task, prepared) -> Task:
     return task.for_scans(prepared) if task.for_scans else task
 
 
-def _train(config, workdir, stop, task, prepared, mesh) -> dict:
+def _train(config, workdir, stop, task, prepared, mesh, warned) -> dict:
     prepared = pseudonyms.in_workdir(config, workdir, prepared)
-    beginning.introduce(config, prepared, task.notes)
+    beginning.introduce(config, prepared, task.notes, warned)
     keys = Keys(*jax.random.split(jax.random.key(config.seed), 4))
     imported, upstream = beginning.imported(config, workdir)
     state, step = beginning.begin(workdir, task, keys.init, imported, mesh, config.train.num_steps)

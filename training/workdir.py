@@ -7,6 +7,7 @@ import pathlib
 import platform
 import subprocess
 import time
+from collections.abc import Callable
 
 import jax
 import ml_collections
@@ -31,6 +32,9 @@ MAY_CHANGE = (
 
 The first, the run's length, does so only where no schedule depends on it."""
 
+RUN = "{run}"
+"""In the config.json of a stage: the folder of its run over stages, wherever that stands now."""
+
 
 def plain(config) -> dict:
     """Returns the config as JSON would give it back: dicts, lists, numbers, strings."""
@@ -45,9 +49,51 @@ def flat(config: dict, prefix: str = "") -> dict:
     return out
 
 
-def comparable(config: dict) -> dict:
-    """Returns the `flat` config; what one of an earlier version does not name it has as it is by default (`microscopy.fields.OPTIONS`)."""
-    return {f"data.{name}": value for name, value in OPTIONS.items()} | {"train.schedule": "constant"} | flat(config)
+def comparable(config: dict, workdir) -> dict:
+    """Returns the `flat` config, paths beside `workdir` as `stored` has them, so that the same place is the same however it is spelled.
+
+    What one of an earlier version does not name it has as it is by default (`microscopy.fields.OPTIONS`).
+    """
+    known = {f"data.{name}": value for name, value in OPTIONS.items()} | {"train.schedule": "constant"}
+    known |= dict.fromkeys(("train.shift", "train.zoom", "train.turn"), 0.0)
+    return known | flat(stored(config, _beside(workdir)))
+
+
+def stored(config: dict, run) -> dict:
+    """Returns the plain config of a stage with "{run}" for the folder `run` of its run over stages in paths, which it may be moved with."""
+
+    def told(place: str) -> str:
+        if place.startswith((f"{RUN}/", "stage:")):
+            return place
+        for full in (os.path.abspath, os.path.realpath):
+            if (path := pathlib.Path(full(place))).is_relative_to(full(run)):
+                return f"{RUN}/{path.relative_to(full(run)).as_posix()}"
+        return place
+
+    return _with_paths(config, told)
+
+
+def _with_paths(config: dict, act: Callable[[str], str]) -> dict:
+    """The plain config after `act` on each path in it that may be one of a run over stages."""
+    found, data = dict(config), config.get("data")
+    if isinstance(data, dict):
+        source, masks = str(data.get("source", "")), data.get("masks")
+        data = data | ({"source": f"folder:{act(source.removeprefix('folder:'))}"} if source.startswith("folder:") else {})
+        found["data"] = data | ({"masks": act(masks)} if masks else {})
+    return found | ({"init_from": act(found["init_from"])} if found.get("init_from") else {})
+
+
+def _here(place: str, workdir) -> str:
+    return f"{_beside(workdir)}{place.removeprefix(RUN)}" if place.startswith(f"{RUN}/") else place
+
+
+def _beside(workdir) -> pathlib.Path:
+    return pathlib.Path(os.path.abspath(workdir)).parent
+
+
+def _is_stage(workdir) -> bool:
+    path = _beside(workdir) / "config.json"
+    return path.exists() and "stages" in read_object(path)
 
 
 def refuse_drift(workdir, config) -> None:
@@ -55,7 +101,7 @@ def refuse_drift(workdir, config) -> None:
     path = pathlib.Path(workdir) / "config.json"
     if not path.exists() or not checkpoints.steps(workdir):  # a start that failed before its first save binds nobody
         return
-    old, new = comparable(read_object(path)), comparable(plain(config))
+    old, new = comparable(read_object(path), workdir), comparable(plain(config), workdir)
     names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
     may_change = MAY_CHANGE if new["train.schedule"] == "constant" else MAY_CHANGE[1:]  # a schedule ends with the run
     may_change += ("data.label_reach", "data.label_weight") if new["data.label_field"] == "none" else ()
@@ -80,7 +126,7 @@ def read_config(workdir) -> ml_collections.ConfigDict:
     fields = read_object(path)
     if "task" not in fields:
         raise RunError(f"{path} cannot be read: it names no task.\n{_REMEDY}")
-    return as_config(fields)
+    return as_config(_with_paths(fields, lambda place: _here(place, workdir)))
 
 
 def as_config(fields: dict) -> ml_collections.ConfigDict:
@@ -111,7 +157,7 @@ def read_object(path: pathlib.Path) -> dict:
 def describe(workdir, config, value_map: ValueMap, classes: tuple[str, ...] = ()) -> None:
     """Writes config.json, normalisation.json, where scans have classes classes.json and, with one entry a start, environment.json."""
     folder = pathlib.Path(workdir)
-    write_json(folder / "config.json", plain(config))
+    write_json(folder / "config.json", stored(plain(config), _beside(workdir)) if _is_stage(workdir) else plain(config))
     write_json(folder / "normalisation.json", value_map.__dict__)
     if classes:
         write_json(folder / "classes.json", {"classes": list(classes)})

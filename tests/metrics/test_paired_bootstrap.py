@@ -61,6 +61,24 @@ def test_gains_are_paired():
         assert more[f"{score}_p"] == pytest.approx(2 / 601) and more[f"{score}_low"] < more[score] < more[f"{score}_high"]
 
 
+def test_gains_pair_trainings_by_the_number_of_their_seed():
+    """The same trainings on both sides, of which one side lacks the first: no gain, though their means and places differ."""
+    labels = np.repeat([0, 1, 2], 30)
+    several = {seed: told(labels, share, seed) for seed, share in enumerate((0.1, 0.5, 0.9))}
+    fewer = {2: several[2], 1: several[1]}
+    for found in ({"base": several, "other": fewer}, {"base": fewer, "other": several}):
+        base, other = compare(found, labels, "base", 200, 0)
+        assert {base["seeds"], other["seeds"]} == {2, 3} and other["seeds_compared"] == 2 and "seeds_compared" not in base
+        assert abs(other["accuracy"] - base["accuracy"]) > 0.1
+        for score in SCORES:
+            assert other[f"{score}_gain"] == other[f"{score}_gain_low"] == other[f"{score}_gain_high"] == 0 and other[f"{score}_p"] == 1
+    alone = compare({"base": {0: several[0]}, "other": {1: several[1]}}, labels, "base", 50, 0)[1]
+    assert alone["seeds_compared"] == 0 and "accuracy_gain" not in alone and alone["accuracy"] > 0
+    assert compare({"base": several, "other": fewer}, labels, "none", 50, 0) == compare(
+        {"base": list(several.values()), "other": [several[1], several[2]]}, labels, "none", 50, 0
+    )
+
+
 def test_under_no_difference_p_is_seldom_small():
     """Two classifiers of equal skill: 5 % of the differences may pass for real ones; a few more, as the draws of 3 trainings vary less."""
     labels = np.repeat([0, 1], 40)

@@ -9,8 +9,10 @@ import pytest
 
 from configs import augmentation_gain_cytology
 from microscopy.scan import DataError
-from studies import augmentation_gain, gain_table
+from studies import augmentation_gain, gain_table, stages
 from tests.classification.folders import striped
+from training import loop
+from training import workdir as workdirs
 from training.errors import ConfigError, RunError
 from training.signals import Stop
 
@@ -86,10 +88,16 @@ def test_the_same_command_again_trains_and_measures_nothing(done, tmp_path, caps
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert capsys.readouterr().out.count("finished at step 4") == 6  # the WGAN and real + affine twice
     lineage, stale = (workdir / "lineage.json").read_text(), "images/candidates"
-    fewer = whole()
-    fewer.num_generated = 5
-    with pytest.raises(RunError, match="real_affine_generated_seed0 was trained on other images.*stale are: real_affine_generated_seed0"):
-        augmentation_gain.run(fewer.lock(), workdir, Stop())
+    for field, stale_now in (
+        ("num_generated", "real_affine_generated_seed0, real_affine_selected_seed0"),
+        ("num_candidates", "real_affine_selected_seed0"),
+    ):
+        fewer = whole()
+        fewer[field] -= 1
+        files = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+        with pytest.raises(ConfigError, match=f"config.{field}: {fewer[field] + 1} there, .* now, so stale are: {stale_now}\\.") as refused:
+            augmentation_gain.run(fewer.lock(), workdir, Stop())
+        assert len(str(refused.value).splitlines()) == 2 and {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == files
     for changes, error, match in (({"gan_steps": 8}, RunError, "gan is to be trained"), ({"rate": 0.1}, ConfigError, "gan has changed")):
         other = whole()
         other.update({"gan_steps": changes.get("gan_steps", other.gan_steps)})
@@ -153,12 +161,61 @@ def test_copies_in_the_place_of_generated_images_score_as_the_real_ones(tmp_path
     assert sums[0] == sums[1] and not (tmp_path / "run" / "gan").exists()
 
 
-def test_shuffled_labels_give_chance(tmp_path):
+def test_a_study_is_finished_wherever_it_stands_and_however_its_folder_is_spelled(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = on_stripes(tmp_path / "scans", 4, control="copies").lock()
+    augmentation_gain.run(config, "w", Stop())
+    assert "warning: " not in capsys.readouterr().out.partition("Stage real_seed0")[2]  # the study has told it
+    table, sums = (tmp_path / "w" / "table.json").read_text(), sorted((tmp_path / "w").glob("*/checkpoints/*/manifest.json"))
+    monkeypatch.setattr(loop, "train", lambda *_, **__: pytest.fail("trained"))
+    for path in (tmp_path / "w").glob("*_seed0/config.json"):
+        assert json.loads(path.read_text())["data"]["source"].startswith("folder:{run}/images/")
+    assert str(tmp_path / "w") not in (tmp_path / "w" / "config.json").read_text()
+    augmentation_gain.run(config, tmp_path / "w", Stop())
+    path = tmp_path / "w" / "real_seed0" / "config.json"
+    kept = path.read_text()
+    path.write_text(kept.replace("{run}", str(tmp_path / "w")))  # as earlier versions had it
+    augmentation_gain.run(config, "w", Stop())
+    path.write_text(kept)
+    (tmp_path / "w").rename(moved := tmp_path / "moved")
+    capsys.readouterr()
+    augmentation_gain.run(config, moved, Stop())
+    assert capsys.readouterr().out.count("finished at step 4.") == 3 and (moved / "table.json").read_text() == table
+    assert len(sums) == len(sorted(moved.glob("*/checkpoints/*/manifest.json")))
+    assert loop.evaluate(workdirs.read_config(moved / "real_seed0"), moved / "real_seed0").scalars
+
+
+def test_shuffled_labels_give_chance_and_a_class_without_test_scans_is_named(tmp_path, capsys):
     config = on_stripes(tmp_path / "scans", 60, control="shuffled")
+    striped(tmp_path / "scans", 1, size=(16, 16), classes=("across", "down", "other"), seed=1)
     config.order = ("real_seed0",)
     augmentation_gain.run(config.lock(), tmp_path / "run", Stop())
-    row = rows_of(json.loads((tmp_path / "run" / "table.json").read_text()))["real"]
+    row = rows_of(tables := json.loads((tmp_path / "run" / "table.json").read_text()))["real"]
     assert 0.2 < row["accuracy"] < 0.8
+    lost = "No test scan is of the class other, which macro-F1 and AUC leave out."
+    assert tables["protocol"].endswith(f" {lost}") and f"warning: {lost}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("case", ["no share", "one class", "one group", "all", "all groups"])
+def test_scans_that_leave_too_few_classes_to_test_are_refused_before_anything_is_written(tmp_path, monkeypatch, case):
+    monkeypatch.setattr(stages, "run", lambda *_: pytest.fail("trained"))
+    config = on_stripes(tmp_path / "scans", 4)
+    if case == "no share":
+        config.held_out, match = 0.0, r"^config.held_out=0.0: no scan is left to test on; .*\n.*give one above 0"
+    elif case == "one class":
+        for path in sorted((tmp_path / "scans" / "down").iterdir())[1:]:
+            path.unlink()
+        match = r"^config.held_out=0.5: all 12 test scans are of the class across; .*\n.*two scans, or groups of them"
+    elif case == "one group":
+        config.stages.classifier.data.group_by, match = r"/(0)_", r"^config.held_out=0.5: no scan is left to test on; .*\n.*two scans, or"
+    elif case == "all":
+        config.held_out, match = 1.0, r"^config.held_out=1.0"
+    else:
+        config.stages.classifier.data.group_by = "/0_0.(.)"
+        config.held_out, match = 0.99, "^config.held_out=0.99 and test=0.0 leave none of 10 groups of the 48 scans to train on"
+    with pytest.raises((DataError, ConfigError), match=f"(?s){match}") as error:
+        augmentation_gain.run(config.lock(), tmp_path / "run", Stop())
+    assert len(str(error.value).splitlines()) <= 2 and "config.data." not in str(error.value) and not (tmp_path / "run").exists()
 
 
 def test_what_is_said_once_holds_for_all_stages_and_seeds_differ():
@@ -211,9 +268,11 @@ def test_the_table_has_the_published_the_most_frequent_class_and_no_figure_where
     tables = gain_table.tables(config, ("a", "b"), labels, {})
     assert rows_of(tables)["always a"] == {"by": "always a", "accuracy": 0.75, "macro_f1": pytest.approx(3 / 7), "auc": 0.5}
     sure = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.1, 0.9]])
-    tables = gain_table.tables(config, ("a", "b"), labels, {"real_affine": [sure], "real": [sure, 1 - sure]})
+    tables = gain_table.tables(config, ("a", "b"), labels, {"real_affine": {1: sure}, "real": {0: sure, 1: 1 - sure}})
     lines = gain_table.text(tables).splitlines()
     assert "| cytology, originals (published, about) | - | 0.750 | - | - | - | - | - | - | - | - |" in lines
     assert next(line for line in lines if line.startswith("| real + affine |")).startswith("| real + affine | 1 | 0.750 (")
-    assert rows_of(tables)["real"]["accuracy"] == 0.5 and rows_of(tables)["real"]["accuracy_gain"] == -0.25
+    assert rows_of(tables)["real"]["accuracy"] == 0.5 and rows_of(tables)["real"]["accuracy_gain"] == -0.5  # of seed 1, which both have
+    assert augmentation_gain.remarks(tables["scores"]) == ["Gains are of the seeds that both have, here fewer than were trained: real 1."]
+    assert augmentation_gain.remarks(gain_table.tables(config, ("a", "b"), labels, {"real_affine": [sure], "real": [sure]})["scores"]) == []
     assert "gains against real + affine" in tables["protocol"] and "4 test scans (a 3, b 1)" in tables["protocol"]

@@ -46,7 +46,7 @@ def finish(workdir, name, stage, *, without=()):
 def trained(monkeypatch):
     """Returns the names of the stages that would be trained."""
     seen = []
-    monkeypatch.setattr(loop, "train", lambda stage, folder, stop: seen.append(folder.name))
+    monkeypatch.setattr(loop, "train", lambda stage, folder, stop, warned: seen.append(folder.name))
     return seen
 
 

@@ -64,7 +64,7 @@ def test_a_finished_stage_is_scored_again_only_where_its_config_has_changed(work
     assert capsys.readouterr().out.splitlines() == ["Stage one: finished at step 4.", "Stage two: finished at step 4."]
     assert (workdir / "one" / "evaluation.json").stat().st_mtime_ns == kept
     seen = []
-    monkeypatch.setattr(loop, "train", lambda stage, folder, stop: seen.append(folder.name))
+    monkeypatch.setattr(loop, "train", lambda stage, folder, stop, warned: seen.append(folder.name))
     other = config()
     with other.unlocked():
         other.stages.two.eval.num_images = 8

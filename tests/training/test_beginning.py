@@ -24,3 +24,15 @@ def test_lengths_of_thousands_of_nanometres_are_written_out(capsys):
     config = unet_emulsion.get_config("tiny")
     beginning.introduce(config, input_pipeline.prepare(config))
     assert "Crops 32 x 32 px = 4,800 x 4,800 nm; " in capsys.readouterr().out
+
+
+def test_what_was_told_once_is_not_told_again(scans, capsys):
+    config = dcgan32.get_config("tiny")
+    with config.unlocked():
+        config.data.update({"source": f"folder:{scans}", "held_out": 0.0})
+    prepared = input_pipeline.prepare(config)
+    told = []
+    for warned in (False, True):
+        beginning.introduce(config, prepared, warned=warned)
+        told.append(capsys.readouterr().out)
+    assert "warning: no scan is held out" in told[0] and "warning: " not in told[1] and told[0].startswith(told[1])

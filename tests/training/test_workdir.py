@@ -118,6 +118,37 @@ def test_a_start_that_never_saved_binds_nobody(tmp_path):
     workdir.refuse_drift(tmp_path / "new", changed(seed=1))
 
 
+def test_a_stage_says_what_its_run_made_by_its_way_from_the_run(tmp_path, monkeypatch):
+    """However the run's folder is spelled, wherever it is moved; what lies elsewhere is told as it was given."""
+    monkeypatch.chdir(tmp_path)
+    run, elsewhere = tmp_path / "w", str(tmp_path / "else")
+
+    def of(place, masks=elsewhere):
+        config = changed(data__source=f"folder:{place}/images/real", data__masks=masks, init_from=f"{place}/other@best")
+        return config
+
+    (run / "one").mkdir(parents=True)
+    (run / "config.json").write_text('{"stages": {}}')
+    begun(run / "one", of("w"))
+    told = json.loads((run / "one" / "config.json").read_text())
+    assert (told["data"]["source"], told["data"]["masks"]) == ("folder:{run}/images/real", elsewhere)
+    assert told["init_from"] == "{run}/other@best"
+    (tmp_path / "link").symlink_to(run)
+    for place in ("w", run, "./w", "w/../w", "link", tmp_path / "link"):
+        workdir.refuse_drift(f"{place}/one", of(place))
+        assert workdir.read_config(f"{place}/one").data.source.endswith(("/w/images/real", "/link/images/real"))
+    with pytest.raises(ConfigError, match=r"data.source: folder:\{run\}/images/real there, folder:\{run\}/images/other now"):
+        workdir.refuse_drift(run / "one", changed(data__source="folder:w/images/other", data__masks=elsewhere, init_from="w/other@best"))
+    (run / "one" / "config.json").write_text(json.dumps(workdir.plain(of(run))))  # as earlier versions did
+    workdir.refuse_drift("w/one", of("w"))
+    workdir.describe(run / "one", of("w"), MAP)
+    run.rename(moved := tmp_path / "moved")
+    workdir.refuse_drift(moved / "one", of(moved))
+    assert workdir.read_config(moved / "one").to_dict() == of(moved).to_dict()
+    monkeypatch.chdir(moved / "one")
+    assert workdir.read_config(".").init_from == f"{moved}/other@best"
+
+
 @pytest.mark.parametrize("content", ["", "{", "[1, 2]", "{}", '"text"', b"\xff\xfe\x00"])
 def test_a_damaged_config_is_a_short_error_that_names_it(tmp_path, content):
     begun(tmp_path)
