@@ -38,7 +38,6 @@ class State:
 
 
 LIMITS = {
-    "data.channels": (1, 3),
     "model.base_filters": (1, 1024),
     "model.latent_dim": (1, 65536),
     "model.kernel_size": (3, 15),
