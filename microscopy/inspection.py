@@ -146,7 +146,7 @@ def _grey(prepared: Prepared) -> Iterable[Finding]:
     labels = {scan.id: scan.label for part in prepared.splits.values() for scan in part}
     grey = {id: facts.get("grey", False) for id, facts in prepared.facts.items() if facts["shape"][2:] == [3]}
     if text := misfits.grey_among_colours(grey, labels):
-        remedy = f"a network tells them apart by that; store all alike, or train in grey by --config.data.channels=1, or {_LEAVE_OUT}"
+        remedy = "a network tells them apart by that; store all alike, or train in grey by --config.data.channels=1"
         yield Finding("grey files among colours", next(id for id, one in grey.items() if one), f"{text}: {remedy}.")
 
 
