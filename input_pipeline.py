@@ -18,8 +18,8 @@ import numpy as np
 
 from microscopy import atomic, fields, inspection, label_field, native, overview, pictures, reduction
 from microscopy.boundaries import boundary_weights
+from microscopy.other_scans import with_held_out as with_held_out
 from microscopy.preparation import Prepared, prepare
-from microscopy.preparation import with_held_out as with_held_out
 from microscopy.scan import DataError, Scan
 from training.task import Batch, Data
 

@@ -10,7 +10,7 @@ import math
 import pathlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -18,10 +18,10 @@ import numpy as np
 from classification.views import make_view
 from metrics import confusion
 from metrics.calibration import log_probabilities
-from microscopy import particle_table, preparation, resampling
+from microscopy import fields, levels, particle_table, preparation, resampling
 from microscopy.preparation import Prepared
 from microscopy.scan import DataError, Scan
-from training import logbook, prediction
+from training import lineage, logbook, prediction
 from training import workdir as workdirs
 from training.errors import ConfigError, RunError
 
@@ -41,7 +41,8 @@ def predict(data, prepared: Prepared, logits: Callable, workdir, step: int, requ
     """Returns what came of it after every scan of `request.input` has its row in predictions.csv: `training.prediction.write_all`.
 
     `data` is the run's `config.data`, `prepared` its map, crop and classes, `logits` takes images (1, h, w, c). Prints how long an image
-    took and, of scans in folders named like classes, how many are right. RunError at the end where files could not be read.
+    took and, of scans in folders named like classes, how many are right, of those alone that the run was not trained on where there are
+    some. RunError at the end where files could not be read.
     """
     temperature, fitted = temperature_of(workdir, step)
     print(f"Step {step:,}; temperature {temperature:.4g}" + (f", fitted at step {fitted:,}." if fitted else ": not fitted yet."))
@@ -57,18 +58,21 @@ def predict(data, prepared: Prepared, logits: Callable, workdir, step: int, requ
             seconds.append(time.perf_counter() - started)
         if not np.isfinite(found).all():
             raise DataError("became NaN or infinite in the network; look at the weights")
-        named = dataclasses.replace(scan, file="") if request.renamed else scan
+        named = dataclasses.replace(scan, file="" if request.renamed else _below(scan.file, request.input))
         row = described(named, np.exp(log_probabilities(found, temperature))[0], prepared.classes)
-        return {PART: json.dumps(row).encode()}
+        return {PART: json.dumps({**row, "sha256": scan.sha256}).encode()}
 
     facts = {**prediction.facts(workdir, request, step), "temperature": temperature}
     outcome = prediction.write_all(request, facts, lambda file: (PART,), one, max_pixels=data.max_pixels, channel=data.channel)
-    rows = gather(pathlib.Path(request.output), prepared.classes)
+    rows, sums = gather(pathlib.Path(request.output), prepared.classes)
     if seconds:
         whole = [end - start for start, end in outcome.spans]
         words = (f"p50 {np.median(values) * 1e3:.3g} ms" for values in (seconds, whole))
         print("device alone: {}; file to row, {} at a time: {} ({} images)".format(next(words), prediction.WORKERS, *words, len(seconds)))
-    print("\n".join(accuracy_lines(rows, prepared.classes)) or f"{len(rows)} rows in {TABLE}.")
+    seen = lineage.trained_on(workdir) if (pathlib.Path(workdir) / "lineage.json").exists() else set()
+    names = levels.parse(fields.option(data, "levels"))
+    lines = accuracy_lines(rows, prepared.classes, names, [one in seen for one in sums])
+    print("\n".join(lines) or f"{len(rows)} rows in {TABLE}.")
     prediction.refuse(request, outcome)
     return outcome
 
@@ -121,12 +125,22 @@ def described(scan: Scan, probabilities: np.ndarray, classes: tuple[str, ...]) -
     return {"file": scan.file, "id": scan.id, "predicted": classes[best], "confidence": float(probabilities[best]), **each}
 
 
-def gather(folder: pathlib.Path, classes: tuple[str, ...]) -> list[dict]:
-    """Returns the rows of all parts in the folder after they stand in predictions.csv; RunError where that cannot be."""
+def _below(file: str, place: str) -> str:
+    """The file's name relative to the folder that was given, its own where that was the file."""
+    root = pathlib.Path(place).expanduser()
+    return pathlib.Path(file).name if root.is_file() else pathlib.Path(file).relative_to(root).as_posix()
+
+
+def gather(folder: pathlib.Path, classes: tuple[str, ...]) -> tuple[list[dict], list[str]]:
+    """Returns (rows of all parts in the folder, the SHA-256 of the file of each, "" where the part of an earlier version has none).
+
+    They then stand in predictions.csv; RunError where that cannot be.
+    """
     columns = ["file", "id", "predicted", "confidence", *(f"probability {name}" for name in classes)]
-    rows = []
+    rows, sums = [], []
     for path in sorted(folder.rglob(f"*{PART}")):
         part = workdirs.read_object(path)
+        sums.append(part.pop("sha256", ""))
         if sorted(part) != sorted(columns) or part["predicted"] not in classes:
             raise RunError(f"{path} is damaged: it is no prediction of these classes.\nRemove it, and the same command writes it anew.")
         rows.append({name: part[name] for name in columns})
@@ -134,23 +148,33 @@ def gather(folder: pathlib.Path, classes: tuple[str, ...]) -> list[dict]:
         particle_table.write_table(folder / TABLE, rows)
     except OSError as error:
         raise RunError(f"{folder / TABLE} cannot be written: {error.strerror or error}.") from error
-    return rows
+    return rows, sums
 
 
-def accuracy_lines(rows: list[Mapping], classes: tuple[str, ...]) -> list[str]:
-    """Returns what is printed of rows whose scans lie in folders named like classes: accuracy and its interval; nothing without any."""
-    told = [(row["id"].partition("/")[0], row["predicted"]) for row in rows if "/" in row["id"]]
-    known = [(truth, found) for truth, found in told if truth in classes]
-    lines = []
-    if known:
-        counts = confusion.matrix(*(np.array([classes.index(name) for name in names]) for names in zip(*known, strict=True)), len(classes))
-        low, high = confusion.wilson(int(np.trace(counts)), len(known))
+def accuracy_lines(rows: list[Mapping], classes: tuple[str, ...], names: tuple[str, ...] = (), trained: Sequence[bool] = ()) -> list[str]:
+    """Returns what is printed of rows whose scans lie in folders named like classes: accuracy and its interval; nothing without any.
+
+    `names` are the run's levels of folders. `trained` says which rows are of scans that the run was trained on: they are told, and the
+    accuracy is that of the others, unless there are none.
+    """
+    trained = trained or [False] * len(rows)
+    told = [(levels.class_of(row["id"], names), row["predicted"], own) for row, own in zip(rows, trained, strict=True) if "/" in row["id"]]
+    known = [(truth, found, own) for truth, found, own in told if truth in classes]
+    judged = [one for one in known if not one[2]] or known
+    what, lines = "images", []
+    if any(trained):
+        what = "other images" if len(judged) < len(known) else "training images" if all(own for *_, own in known) else what
+        lines.append(f"{sum(trained)} of {len(rows)} images are scans that the run was trained on (SHA-256 in its lineage.json).")
+    if judged:
+        pairs = ([classes.index(one[place]) for one in judged] for place in (0, 1))
+        counts = confusion.matrix(*map(np.array, pairs), len(classes))
+        low, high = confusion.wilson(int(np.trace(counts)), len(judged))
         lines.append(
             f"accuracy {confusion.accuracy(counts):.4g} (95 %: {low:.3g} .. {high:.3g}), "
             f"balanced {confusion.balanced_accuracy(counts):.4g}, macro-F1 {confusion.macro_f1(counts):.4g}, "
-            f"of {len(known)} images in folders of the run's classes."
+            f"of {len(judged)} {what} in folders of the run's classes{'; it tells nothing of others' if what.startswith('train') else ''}."
         )
     if len(known) < len(told):
-        other = next(truth for truth, _ in told if truth not in classes)
+        other = next(truth for truth, *_ in told if truth not in classes)
         lines.append(f"{len(told) - len(known)} images lie in folders that name no class of the run, such as {other}.")
     return lines

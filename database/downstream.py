@@ -10,8 +10,9 @@ from database.real import RECORD, WHOLE, Target, unseen_scans
 from microscopy import folder as folders
 from microscopy.atomic import finite, write_json
 from microscopy.normalisation import ValueMap
+from microscopy.other_scans import with_held_out
 from microscopy.pictures import outlined, to_uint8, write_png
-from microscopy.preparation import Prepared, with_held_out
+from microscopy.preparation import Prepared
 from microscopy.scan import Scan
 from segmentation import exported, instances, judged, supervised
 from segmentation.whole import make_whole

@@ -89,7 +89,7 @@ def _check(config):
 
 
 def check_classes(source: str, prepared: Prepared) -> None:
-    """Raises ConfigError where the scans have no classes, RunError where one has none or a class cannot be learned."""
+    """Raises RunError where a scan has no class or a class cannot be learned, ConfigError where none has, or two would share a folder."""
     if not prepared.classes:
         raise ConfigError(
             f"config.data.source={source}: its scans have no classes, and this GAN learns classes.\n"
@@ -99,6 +99,7 @@ def check_classes(source: str, prepared: Prepared) -> None:
     for scan in (scan for split in prepared.splits.values() for scan in split):
         if scan.label is None:
             raise RunError(f"{scan.file or scan.id}: has no class, other scans have.\nMove it to a class's folder or take it away.")
+    class_folders.folder_names(prepared.classes)  # what is trained must be possible to generate
     learned = {scan.label for scan in prepared.splits["train"]}
     for name in prepared.classes:
         if name not in learned:

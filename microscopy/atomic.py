@@ -1,9 +1,15 @@
 """Files appear under their final name whole or not at all."""
 
+import contextlib
 import json
 import math
 import os
 import pathlib
+import re
+import time
+
+DEAD_SECONDS, STRAY_SECONDS = 1.0, 10.0
+"""How old a half-written file is at least whose process has ended here, and one whose process lives or is another machine's."""
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> pathlib.Path:
@@ -22,6 +28,29 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> pathlib.Path:
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def leftovers(folder: pathlib.Path, pattern: str) -> list[pathlib.Path]:
+    """Returns the half-written files, of names like `pattern` (a glob below `folder`), that killed processes left; no write under way."""
+    name = pathlib.PurePath(pattern)
+    found = []
+    for path in folder.glob(str(name.with_name(f".{name.name}.*.tmp"))):
+        pid = re.search(r"\.([1-9][0-9]*)\.tmp$", path.name)
+        with contextlib.suppress(FileNotFoundError):  # written to its end since it was listed
+            if pid and time.time() - path.stat().st_mtime > (STRAY_SECONDS if _lives(int(pid[1])) else DEAD_SECONDS):
+                found.append(path)
+    return found
+
+
+def _lives(pid: int) -> bool:
+    """Whether another process of this number runs on this machine; numbers begin anew in a container, so its own may be an old one's."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass
+    return pid != os.getpid()
 
 
 def write_json(path: str | os.PathLike, value) -> pathlib.Path:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from microscopy import misfits
 from microscopy.channels import Channel, label
 from microscopy.duplicates import descriptor, near_duplicates
 from microscopy.preparation import Prepared, area_text, classes
@@ -68,10 +69,10 @@ def shortened(found: list[Finding], most: int) -> list[str]:
 def findings(prepared: Prepared) -> list[Finding]:
     """Returns what may spoil a training.
 
-    Mixed pixel sizes, a scan that keeps all crops small, near-duplicates, those across two splits first, scans that are flat beside the
-    others; then scan by scan unfinished lines, constant bands and clipped values.
+    Mixed pixel sizes, a scan that keeps all crops small, grey files among colours, near-duplicates, those across two splits first, scans
+    that are flat beside the others; then scan by scan unfinished lines, constant bands and clipped values.
     """
-    found = [*_scales(prepared), *_small(prepared), *_classes(prepared), *_duplicates(prepared), *_faint(prepared)]
+    found = [*_scales(prepared), *_small(prepared), *_classes(prepared), *_grey(prepared), *_duplicates(prepared), *_faint(prepared)]
     for id, facts in prepared.facts.items():
         found += _of_scan(id, name(id, facts["file"]), facts)
     return found
@@ -138,6 +139,15 @@ def _classes(prepared: Prepared) -> Iterable[Finding]:
         most, least = max(counts, key=counts.get), min(counts, key=counts.get)
         text = f"{counts[most]} training scans are {most}, {counts[least]} {least}: unbalanced; weigh or draw the classes alike"
         yield Finding("unbalanced classes", first[least], f"{text}, or leave some out by {_CLASSES}.")
+
+
+def _grey(prepared: Prepared) -> Iterable[Finding]:
+    """Grey files are repeated to colours, and look like no others."""
+    labels = {scan.id: scan.label for part in prepared.splits.values() for scan in part}
+    grey = {id: facts.get("grey", False) for id, facts in prepared.facts.items() if facts["shape"][2:] == [3]}
+    if text := misfits.grey_among_colours(grey, labels):
+        remedy = "a network tells them apart by that; store all alike, or train in grey by --config.data.channels=1"
+        yield Finding("grey files among colours", next(id for id, one in grey.items() if one), f"{text}: {remedy}.")
 
 
 def _faint(prepared: Prepared) -> Iterable[Finding]:

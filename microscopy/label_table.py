@@ -6,16 +6,17 @@ import difflib
 import io
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 
 from microscopy.formats import why
 from microscopy.scan import DataError, FieldError, Scan
 
 COLUMNS = {
-    "id": ("id", "imageid", "image", "file", "filename"),
+    "id": ("file", "filename", "image", "imageid", "id"),
     "label": ("label", "class", "classlabel"),
     "group": ("group", "patient", "patientid", "sample", "sampleid"),
 }
+DELIMITERS = (",", ";", "\t")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +32,9 @@ class Row:
 def read_table(path: str | os.PathLike) -> list[Row]:
     """Returns the rows of a CSV file with a header: an id or file column, a label column, optionally one of groups, in any order.
 
-    Headers are compared without case, blanks and underscores with `COLUMNS`; other columns are passed over, and so are empty lines. Where
-    the header has no comma the columns are divided by semicolons. DataError, naming file and line, for what cannot be read, a column
-    missing or there twice, a row with more or fewer fields than the header, without id or label, or with an id that came before.
+    Headers are compared without case, blanks and underscores with `COLUMNS`; other columns are passed over, and so are empty lines. Columns
+    are divided by what gives the header most of these: commas, semicolons or tabs. DataError, with file and line, for what cannot be read,
+    a column missing or there twice, a row with more or fewer fields than the header, without id or label, or with an id that came before.
     """
     numbered = _numbered(path)
     if not numbered:
@@ -62,8 +63,9 @@ def _numbered(path: str | os.PathLike) -> list[tuple[int, list[str]]]:
     """(line number, fields) of the lines that are not empty."""
     try:
         text = pathlib.Path(path).expanduser().read_text(encoding="utf-8-sig")
-        delimiter = ";" if "," not in text.partition("\n")[0] and ";" in text.partition("\n")[0] else ","
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=_delimiter(text))
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: is not UTF-8; save it as CSV in UTF-8 with columns file,label") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({why(error)}); give a CSV file in UTF-8 with columns file,label") from None
     numbered = []
@@ -78,8 +80,22 @@ def _numbered(path: str | os.PathLike) -> list[tuple[int, list[str]]]:
     return numbered
 
 
+def _delimiter(text: str) -> str:
+    line = next((line[:10_000] for line in text.splitlines() if line.strip(" ,;\t")), "")
+
+    def known(delimiter: str) -> tuple[int, int]:
+        names = {_plain(field) for field in next(csv.reader([line], delimiter=delimiter), [])}
+        return sum(not names.isdisjoint(words) for words in COLUMNS.values()), len(names)
+
+    return max(DELIMITERS, key=known)
+
+
+def _plain(field: str) -> str:
+    return "".join(letter for letter in field.lower() if letter not in " _-")
+
+
 def _columns(where: str, header: list[str]) -> dict[str, int]:
-    names = ["".join(letter for letter in field.lower() if letter not in " _-") for field in header]
+    names = [_plain(field) for field in header]
     place = {}
     for column, words in COLUMNS.items():
         found = [number for number, name in enumerate(names) if name in words]
@@ -88,25 +104,30 @@ def _columns(where: str, header: list[str]) -> dict[str, int]:
         if found:
             place[column] = found[0]
         elif column != "group":
-            raise DataError(f"{where}: no column {column} (only {', '.join(header)}); call one {'file' if column == 'id' else column}")
+            raise DataError(f"{where}: no column {words[0]} (only {', '.join(header)}); known are {', '.join(words)}")
     return place
 
 
-def labelled(scans: list[Scan], path: str | os.PathLike, ids: Iterable[str]) -> list[Scan]:
+def labelled(scans: list[Scan], path: str | os.PathLike, files: Mapping[str, Sequence[pathlib.Path]]) -> list[Scan]:
     """Returns the scans with class and group of the table `path`; those without a row have no class, and keep their group.
 
-    `ids` are those of all images there are, of which `scans` may be some. A row names one by its id, by its file name with or without
-    suffix, or by its number, whatever the zeros before it. DataError, naming file and line, for a row that fits none or two of them, or
-    one that another row has named.
+    `files` (id -> files) are all images there are, of which `scans` may be some. A row names one by its id, by its file name with or
+    without suffix, by its absolute path, or by its number, whatever the zeros before it. DataError, naming file and line, for a row that
+    fits none or two of them, or one that another row has named.
     """
     names = {}
-    for id in sorted(ids):
+    for id in sorted(files):
         for name in {id, id.rpartition("/")[2]}:
             names.setdefault(name, []).append(id)
             if name.isdecimal():
                 names.setdefault(int(name), []).append(id)
     found = {}
-    for row in read_table(path):
+    rows = read_table(path)
+    if any(os.path.isabs(row.id) for row in rows):
+        for id, own in files.items():
+            for file in own:
+                names.setdefault(os.path.realpath(file), []).append(id)
+    for row in rows:
         id = _id(row, names, f"{path}, line {row.line}")
         if id in found:
             raise DataError(f"{path}, line {row.line}: {row.id} is {id}, as line {found[id].line} says already; remove one")
@@ -124,6 +145,10 @@ def _id(row: Row, names: dict, where: str) -> str:
     stem = row.id.removesuffix(suffix)
     number = int(row.id) if row.id.isascii() and row.id.isdecimal() else None
     fitting = next((names[name] for name in (row.id, stem, number) if name in names), [])
+    if os.path.isabs(row.id):
+        fitting = names.get(os.path.realpath(row.id), [])
+        if not fitting:
+            raise DataError(f"{where}: {row.id} is no image in the folder of the scans; correct or remove the line")
     if not fitting:
         close = difflib.get_close_matches(row.id, [name for name in names if isinstance(name, str)], n=1)
         raise DataError(f"{where}: {row.id} is no image{f' (nearest: {close[0]})' if close else ''}; correct or remove the line")

@@ -47,6 +47,25 @@ def meaning(id: str, names: tuple[str, ...]) -> tuple[str | None, str | None]:
     return parts.get(CLASS), next((parts[name] for name in GROUPS if name in parts), None)
 
 
+def class_of(id: str, names: tuple[str, ...]) -> str | None:
+    """Returns the class that the folders of an id tell: its level's where they have all levels, else the first folder; None without one."""
+    folders = id.split("/")[:-1]
+    if CLASS in names and len(folders) >= len(names):
+        return meaning(id, names)[0]
+    return folders[0] if folders else None
+
+
+def fitting(path: str | os.PathLike, text: str) -> str:
+    """Returns the levels `text` (`parse`) where they are several and a folder's images lie so deep, "" where they do not."""
+    names = parse(text)
+    if len(names) < 2:
+        return ""
+    try:
+        return text if any(any(images_in(folder)) for _, folder in leaves(image_root(existing_folder(path)), names)) else ""
+    except DataError:  # an image lies above the last level: `listed` tells what cannot be read
+        return ""
+
+
 def listed(path: str | os.PathLike, names: tuple[str, ...]) -> tuple[pathlib.Path, Files]:
     """Returns (folder, id -> files) of a folder's images, below these levels where there are any; DataError where there is none.
 

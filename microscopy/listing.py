@@ -1,6 +1,8 @@
 """Which files of a folder are scans and which their masks: ids, classes and other levels of folders."""
 
+import contextlib
 import difflib
+import itertools
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
@@ -11,20 +13,37 @@ from microscopy.labelme import is_labelme
 from microscopy.native import is_native, is_scan_file
 from microscopy.scan import DataError
 
+MOST_DEEP = 8
+"""Levels of folders that are looked through: one that holds a link to itself has no end."""
+
+_MOST_FOLDERS = 1_000
+
 Files = dict[str, list[pathlib.Path]]
 
 
-def list_scans(path: str | os.PathLike) -> dict[str, pathlib.Path]:
+def list_scans(path: str | os.PathLike, *, any_depth: bool = False) -> dict[str, pathlib.Path]:
     """Returns id -> file, sorted: the file itself, or the images that `read_folder` would find in the folder.
 
-    The id is the stem ("label/stem" in a sub-folder); files of one stem have their whole names. DataError where there is neither a file
-    nor a folder, no image in the folder, or two files would have one id.
+    With `any_depth`, where it would find none, those in folders in folders. The id is the stem ("label/stem" in a sub-folder); files of
+    one stem have their whole names. DataError where there is neither a file nor a folder, no image in the folder, or two files would have
+    one id.
     """
     path = pathlib.Path(path).expanduser()
     if path.is_file():
         return {path.stem: path}
     root = image_root(existing_folder(path, "file or folder"))
-    return first_files(root, list_files(root))
+    found = list_files(root)
+    for prefix, folder in folders_below(root) if any_depth and not found else ():
+        found.update(list_files(folder, prefix, deep=False))
+    return first_files(root, found)
+
+
+def folders_below(root: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
+    """Yields (prefix of ids, folder) of the folders in a folder that may hold scans, and of those in them, the upper ones first."""
+    waiting = [("", root)]
+    for _ in range(MOST_DEEP):
+        waiting = [(f"{prefix}{below.name}/", below) for prefix, folder in waiting for below in sub_folders(folder)]
+        yield from waiting
 
 
 def first_files(root: pathlib.Path, listed: Files) -> dict[str, pathlib.Path]:
@@ -48,7 +67,14 @@ def list_masks(path: str | os.PathLike, masks: str | os.PathLike | None = None) 
 
 
 def no_image(root: pathlib.Path) -> DataError:
-    """Returns the error of a folder without images, with the suffixes that it does hold."""
+    """Returns the error of a folder without images, with the first folder that holds some deeper down, else the suffixes that it holds."""
+    deeper = None
+    with contextlib.suppress(OSError):  # of a folder that may not be read
+        deeper = next((folder for _, folder in itertools.islice(folders_below(root), _MOST_FOLDERS) if any(images_in(folder))), None)
+    if deeper:
+        return DataError(
+            f"{root}: holds no image; images lie deeper, in {deeper}: give that folder, or name its levels (config.data.levels)"
+        )
     suffixes = sorted({entry.suffix for entry in root.iterdir() if not entry.name.startswith(".") and entry.suffix})[:5]
     only = f" (only {', '.join(suffixes)})" if suffixes else ""
     return DataError(f"{root}: holds no image{only}; give a folder of PNG, JPEG, TIFF, NPY or scanning-probe files")

@@ -1,11 +1,12 @@
 """Sound scans that do not go with the others: of another kind, of far another scale, too small. The few are left out by name.
 
-Each function returns {id: reason}. Where more would be left out than stay it returns {}: what they cannot share is told as an
-error later.
+Functions `of_` and `too_` return {id: reason}. Where more would be left out than stay they return {}: what they cannot share is told as
+an error later.
 """
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 
 from microscopy import resampling
 from microscopy.scan import DataError, Scan
@@ -48,6 +49,16 @@ def too_small(scans: list[Scan], side: int, free: bool) -> dict[str, str]:
     need = math.ceil(side * math.sqrt(2.0)) if free else side
     small = [scan for scan in scans if min(scan.pixels.shape[:2]) < need]
     return _few({scan.id: f"{_size(scan)}: too small for crops of {side} px{' at every angle' if free else ''}" for scan in small}, scans)
+
+
+def grey_among_colours(grey: Mapping[str, bool], labels: Mapping[str, str | None]) -> str:
+    """Returns how many scans of which classes are stored in grey among some in colour; "" where all are alike. Both are by scan id."""
+    ids = [id for id, one in grey.items() if one]
+    if len(ids) in (0, len(grey)):
+        return ""
+    own, all_of = Counter(labels[id] for id in ids), Counter(labels.values())
+    each = ", ".join(f"{own[name]} of {all_of[name]} of class {name}" for name in sorted(name for name in own if name is not None))
+    return f"{len(ids)} of {len(grey)} scans are stored in grey, the others in colour{f' ({each})' if each else ''}"
 
 
 def _few(found: dict[str, str], scans: list[Scan]) -> dict[str, str]:

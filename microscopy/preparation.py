@@ -18,7 +18,7 @@ from microscopy.sources import load_scans as load_scans
 class Prepared:
     """Levelled scans of one pixel size by split, the map to [-1, 1], the crop (height, width) in px of a scan, the refused files.
 
-    `facts` holds, by scan id, what was read (file, channel, shape, nm_per_pixel, unit, min, max and mean before levelling) and
+    `facts` holds, by scan id, what was read (file, channel, shape, nm_per_pixel, unit, grey or not, min, max and mean before levelling) and
     what was found and done: what reading cut off (note), constant bands, clipped values, levelling, resampling. `classes` are the names of
     the labelled scans' classes, sorted; label i is classes[i]. `size` (height, width) is a training image's, in px.
     """
@@ -68,7 +68,7 @@ def prepare(config) -> Prepared:
     for scan in scans:
         with _listing(refused, scan, data.skip_bad):
             level, record = levelled(scan, data)
-            facts[scan.id] = _facts(level, record, data)
+            facts[scan.id] = _facts(level, record, data) | {"grey": scan.pixels.ndim == 2}
             done.append(level)
     _check_some(done, refused, data)
     normalisation.check_alike(done)
@@ -99,40 +99,6 @@ def framed(scan: Scan, facts: dict, data, longer: int) -> Scan:
         size = framing.least_size(_crop_of(longer, data), data.rotation)
         scan, facts["padding"] = framing.framed(scan, size, pad, cut=False)
     return scan
-
-
-def with_held_out(config, prepared: Prepared, place: str, nm_per_pixel: float = 0.0) -> Prepared:
-    """Returns `prepared` with the scans of the folder `place` instead of the held-out ones: levelled, scaled and mapped as those were.
-
-    `nm_per_pixel` is that of files which state none; 0: there is none to give.
-
-    Raises DataError where they are of another unit or stored type than the run's scans, or too small for its crop, and as `prepare`.
-    """
-    other = config.copy_and_resolve_references()
-    longer, map_nm = max(prepared.crop), prepared.value_map.nm_per_pixel
-    with other.unlocked():
-        other.data.update(
-            {"source": f"folder:{place}", "select": "", "masks": "", "group_by": "", "fold": "", "held_out": 0.0, "test": 0.0}
-            | {"labels": "", "levels": "", "classes": "", "only_masked": False}
-        )
-        other.data.crop = longer
-        other.data.nm_per_pixel = nm_per_pixel or config.data.nm_per_pixel
-        other.data.resample_nm = map_nm[1] * config.data.width / prepared.crop[1] if map_nm else 0.0
-    try:
-        found = prepare(other)
-    except FieldError as error:
-        text = str(error).splitlines()[0].removeprefix(f"config.data.resample_nm={other.data.resample_nm}: ")
-        masks = "Put them into its folder masks: the run draws labels, which are scored by them."
-        remedy = masks if "no mask" in text else "Give --nm_per_pixel, or larger scans of that kind."
-        raise DataError(f"--input={place}: {text.partition('; give config')[0]}.\n{remedy}") from None
-    if found.value_map.unit != prepared.value_map.unit or (found.value_map.nm_per_pixel is None) != (map_nm is None):
-        units = [f"{one.unit}{'' if one.nm_per_pixel else ' without nm per pixel'}" for one in (found.value_map, prepared.value_map)]
-        raise DataError(f"{place}: the scans hold {units[0]}, those of the run {units[1]}; they cannot be compared.")
-    stored, wanted = found.value_map.dtype, prepared.value_map.dtype
-    if wanted and stored != wanted:
-        raise DataError(f"{place}: the scans store {stored}, the run was trained on {wanted}; store them as its scans were.")
-    splits = {**prepared.splits, "held_out": found.splits["train"]}
-    return dataclasses.replace(prepared, splits=splits, refused=found.refused)
 
 
 @contextlib.contextmanager
@@ -281,9 +247,11 @@ def crop_size(scans: list[Scan], data) -> tuple[int, int]:
     small = [scan for scan in scans if not _fits(scan.pixels.shape, crop, data.rotation)]
     if small or min(crop) < 1:
         named = ", ".join(f"{scan.file or scan.id} ({size_text(scan)})" for scan in small[:3])
+        height, width = framing.least_size(crop, data.rotation)
+        needed = f"; at every angle that needs {width} x {height} px" if data.rotation == "free" else ""
         raise (FieldError if data.crop else DataError)(
             f"config.data.crop={data.crop}: with rotation {data.rotation} {len(small)} of {len(scans)} scans are too small for "
-            f"{crop[1]} x {crop[0]} px: {named}{' ...' if len(small) > 3 else ''}.\n"
+            f"{crop[1]} x {crop[0]} px: {named}{' ...' if len(small) > 3 else ''}{needed}.\n"
             "Use a smaller crop, pad them by --config.data.pad=border, or leave them out."
         )
     return crop

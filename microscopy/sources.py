@@ -19,8 +19,8 @@ def load_scans(data, kept: Callable[[Scan], Scan] = lambda scan: scan) -> tuple[
     """
     scans, refused = _read(data, kept)
     if fields.option(data, "labels"):
-        _, ids = levels.listed(data.source.partition(":")[2], levels.parse(fields.option(data, "levels")))
-        scans = label_table.labelled(scans, data.labels, ids)
+        _, files = levels.listed(data.source.partition(":")[2], levels.parse(fields.option(data, "levels")))
+        scans = label_table.labelled(scans, data.labels, files)
     if fields.option(data, "classes"):
         scans = label_table.of_classes(scans, data.classes)
     if fields.option(data, "only_masked"):

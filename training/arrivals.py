@@ -35,7 +35,7 @@ def _states(place: str, told: set[str]) -> dict[pathlib.Path, tuple[str, int, in
     """Returns file -> (id, bytes, time of change in ns)."""
     states = {}
     try:
-        for id, file in list_scans(place).items():
+        for id, file in list_scans(place, any_depth=True).items():
             status = file.stat()
             states[file] = (id, status.st_size, status.st_mtime_ns)
     except FileNotFoundError:

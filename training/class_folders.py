@@ -18,19 +18,31 @@ from training.errors import ConfigError
 from training.generation import Request
 
 COLUMNS = ("file", "label", "seed", "index", "checkpoint")
+MOST_BYTES = 200
+"""Of a class's folder's name: file systems take 255."""
+
+_WHERE = "in the scans' folders or in the table of config.data.labels."
 
 
 def wanted(labels: str, classes: tuple[str, ...], num_images: int) -> dict[int, int]:
     """Returns class number -> how many images `--labels` asks for: "all" (or ""), or NAME:COUNT,NAME:COUNT,...
 
-    A NAME without a COUNT, and "all", mean `num_images` of each class. ConfigError for a name that is no class, with the nearest one,
-    a count that is none, and a class named twice.
+    A NAME without a COUNT, and "all", mean `num_images` of each class; blanks around both do not count. ConfigError for a name that is no
+    class, with the nearest one, a count that is none, a class named twice, and more than `generation.MOST_IMAGES` in all.
     """
-    if labels in ("", "all"):
-        return dict.fromkeys(range(len(classes)), num_images)
+    counts = dict.fromkeys(range(len(classes)), num_images) if labels in ("", "all") else _named(labels, classes, num_images)
+    if sum(counts.values()) > generation.MOST_IMAGES:
+        asked = f"--labels={labels}" if labels else f"--num_images={num_images}"
+        raise ConfigError(f"{asked}: {sum(counts.values()):,} images in all; ask for {generation.MOST_IMAGES:,} at most.")
+    return counts
+
+
+def _named(labels: str, classes: tuple[str, ...], num_images: int) -> dict[int, int]:
     counts = {}
     for part in labels.split(","):
+        part = part if part in classes else part.strip()
         name, _, count = part.rpartition(":") if ":" in part and part not in classes else (part, "", str(num_images))
+        name, count = name if name in classes else name.strip(), count.strip()
         if name not in classes:
             near = difflib.get_close_matches(name, classes, 1)
             hint = f"Did you mean {near[0]}?" if near else "Write NAME:COUNT,NAME:COUNT or all."
@@ -61,17 +73,25 @@ def write_classes(workdir, request: Request, chunk: Callable[[int, int], np.ndar
             place.mkdir(exist_ok=True)
             one = functools.partial(chunk, label)
             written += generation.write_missing(place, num, request, one, chunk_size, value_map, bar)
+    generation.clear(folder, "index.csv")
     generation.write(folder / "index.csv", _index(folder, classes, names, request, step))
     print(generation.summary(folder, written, total, time.monotonic() - started, request.stop))
     return written
 
 
 def folder_names(classes: tuple[str, ...]) -> list[str]:
-    """Returns a folder's name for each class: the class's own, "_" for what cannot stand in one; ConfigError where two become one."""
-    names = [re.sub(r"[^\w +()-]|^\W", "_", name) for name in classes]
-    for i, name in enumerate(names):
-        if name.lower() in (other.lower() for other in names[:i]):
-            raise ConfigError(f"the class {classes[i]!r} would have the folder of another, {name}: rename it in the scans' folders.")
+    """Returns a folder's name for each class: the class's own, "_" for what cannot stand in one.
+
+    ConfigError where two become one, whatever their case, and for one that is too long for a file system.
+    """
+    names, seen = [re.sub(r"[^\w +()-]|^\W", "_", name) for name in classes], {}
+    for own, name in zip(classes, names, strict=True):
+        if len(name.encode()) > MOST_BYTES:
+            size = f"{len(name.encode())} bytes, {MOST_BYTES} at most"
+            raise ConfigError(f"the class {own[:40]!r}... is too long for the name of a folder: {size}.\nRename it {_WHERE}")
+        other = seen.setdefault(name.casefold(), own)
+        if other != own:
+            raise ConfigError(f"the classes {other!r} and {own!r} would have one folder of generated images, {name}.\nRename one {_WHERE}")
     return names
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from microscopy import label_field
-from microscopy.atomic import write_bytes, write_json
+from microscopy.atomic import leftovers, write_bytes, write_json
 from microscopy.normalisation import ValueMap
 from microscopy.pictures import encode_png, to_uint8
 from microscopy.writing import encode_gwy, encode_tiff
@@ -21,7 +21,7 @@ from training.errors import ConfigError, RunError
 from training.signals import Stop
 
 FORMATS = ("png", "tiff", "npy", "gwy")
-STRAY_SECONDS = 10.0
+MOST_IMAGES = 10_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,8 @@ def check(request: Request) -> None:
     """Raises ConfigError for a request that cannot be."""
     if request.num_images < 1:
         raise ConfigError(f"--num_images={request.num_images}: ask for at least 1.")
+    if request.num_images > MOST_IMAGES:
+        raise ConfigError(f"--num_images={request.num_images}: ask for {MOST_IMAGES:,} at most.")
     if not request.output:
         raise ConfigError("--output=DIR is missing: the folder the images are written to.")
     if request.format not in FORMATS:
@@ -88,19 +90,22 @@ def write_missing(
 
     `chunk(k)` and `label_kind` are as for `write_images`; `bar` is told of every chunk that is whole.
     """
-    paths = [folder / f"generated_{i:06d}.{request.format}" for i in range(num)]
+    path_of = lambda i: folder / f"generated_{i:06d}.{request.format}"  # noqa: E731 - too many to list them
     request.stop.gentle, written = True, 0  # between two images nothing is half-written
-    for number, start in enumerate(range(0, len(paths), chunk_size)):
-        missing = [i for i in range(start, min(start + chunk_size, len(paths))) if not paths[i].exists()]
-        if missing and request.stop.signal is None:
+    for number, start in enumerate(range(0, num, chunk_size)):
+        if request.stop.signal is not None:
+            break
+        stop = min(start + chunk_size, num)
+        missing = [i for i in range(start, stop) if not path_of(i).exists()]
+        if missing:
             images = chunk(number)
             for i in missing:  # the image last: where it stands, what belongs to it does
                 image, one = (images[i - start], None) if label_kind == "none" else label_field.apart(images[i - start])
-                for path, content in ({} if one is None else _labels(paths[i], one, label_kind, value_map)).items():
+                for path, content in ({} if one is None else _labels(path_of(i), one, label_kind, value_map)).items():
                     write(path, content)
-                write(paths[i], encode(image, request.format, value_map))
+                write(path_of(i), encode(image, request.format, value_map))
             written += len(missing)
-        bar.update(min(chunk_size, len(paths) - start) if request.stop.signal is None else 0)
+        bar.update(stop - start if request.stop.signal is None else 0)
     return written
 
 
@@ -176,14 +181,20 @@ def _facts(workdir, request: Request, value_map: ValueMap, step: int) -> dict:
     }
 
 
+def clear(folder: pathlib.Path, *patterns: str) -> None:
+    """Removes what killed processes left half-written of files like these (globs below `folder`)."""
+    for pattern in patterns:
+        for stray in leftovers(folder, pattern):
+            stray.unlink(missing_ok=True)
+
+
 def claim(folder: pathlib.Path, record: str, facts: Mapping, pattern: str, free: tuple[str, ...] = ()) -> None:
     """Makes the folder and writes the facts to its file `record`, or compares them with those there.
 
     ConfigError where the folder holds another request (nested facts by dotted names; those in `free` may differ), or
     files like `pattern` without a record; RunError where it cannot be read or written.
     """
-    path, hidden = folder / record, pathlib.PurePath(pattern)
-    hidden = hidden.with_name(f".{hidden.name}.tmp")
+    path = folder / record
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists() and (found := min(folder.glob(pattern), default=None)):
@@ -200,9 +211,7 @@ def claim(folder: pathlib.Path, record: str, facts: Mapping, pattern: str, free:
                 f"--output={folder} holds the images of another request: {name} is {old.get(name)} there, {new.get(name)} now.\n"
                 "Use another folder."
             )
-        for stray in (*folder.glob(str(hidden)), *folder.glob(f"*/{hidden}")):  # of a killed process; a write under way is younger
-            if time.time() - stray.stat().st_mtime > STRAY_SECONDS:
-                stray.unlink(missing_ok=True)
+        clear(folder, record, pattern, f"*/{pattern}")
         if old is None:
             write_json(path, facts)
     except OSError as error:

@@ -67,7 +67,7 @@ def sizes(
     From their headers where that will do; one page stands for all of a stack. The others are told when their turn comes.
     """
     read = make_read(max_pixels, channel)
-    for id, item in items(list_scans(place), pages).items():
+    for id, item in items(list_scans(place, any_depth=True), pages).items():
         try:
             if is_native(item.file) or item.page == 1 or scaled and item.file.suffix.lower() in STACKS and item.page is None:
                 scan = read(id, item)

@@ -58,9 +58,14 @@ def behind(lineage: dict) -> list[dict]:
     return [*lineage["scans"], *(scan for source in lineage["upstream"] for scan in source.get("scans", []))]
 
 
+def trained_on(workdir) -> set[str]:
+    """Returns the SHA-256 of the scans that the weights of a run, or those it was begun with, were trained on."""
+    return {scan["sha256"] for scan in behind(read(workdir)) if scan["split"] == "train"}
+
+
 def refuse_trained_on(workdir, scans: list[Scan]) -> None:
     """Raises RunError where the weights of a run, or those it was begun with, were trained on one of the scans."""
-    seen = {scan["sha256"] for scan in behind(read(workdir)) if scan["split"] == "train"}
+    seen = trained_on(workdir)
     for scan in scans:
         if scan.sha256 in seen:
             raise RunError(

@@ -146,7 +146,7 @@ def write_all(
     parts: str = "",
     within: Callable[[set[str]], contextlib.AbstractContextManager] = contextlib.nullcontext,
 ) -> Outcome:
-    """Returns what came of it after the predictions of every scan of `request.input` stand in `request.output`.
+    """Returns what came of it after the predictions of every scan of `request.input`, at any depth, stand in `request.output`.
 
     Those of the scan with the id "a" are the files "a" + suffix, `suffixes(file)` of the input file and, with their contents, `one(scan)`
     of what was read. A scan all of whose files are there is left. `one` runs in several threads: what must be alone takes its own lock.
@@ -161,7 +161,7 @@ def write_all(
     if waits:
         existing_folder(request.input)
     called = _make_called(request, parts, pages, clashes)
-    files = {} if waits else named(items(called(list_scans(request.input)), pages))
+    files = {} if waits else named(items(called(list_scans(request.input, any_depth=True)), pages))
     claim(folder, RECORD, facts, "*", free=("workdir", "tile"))
     read, spans = read or make_read(max_pixels, channel), []
 

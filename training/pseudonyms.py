@@ -116,18 +116,19 @@ def unsaved(config, prepared: Prepared) -> Prepared:
 def renaming(workdir, output) -> Callable[..., dict[str, Any]] | None:
     """Returns renamed(found, keep=True): found things by salted ids instead of names, for predictions of a run whose scans have such ids.
 
-    None where they have none. The salt is the workdir's, so a scan of the run keeps its id where it is named alike; a first folder that
-    is one of the run's classes is kept. Each call, unless `keep` is False, adds what it was given, {name: what tells whose it is}, to
-    OUTPUT.names.json beside the folder `output`. RunError where a file of names cannot be read or written.
+    None where they have none. The salt is the workdir's, so a scan of the run keeps its id where it is named alike; the class that its
+    folders tell is kept, where it is one of the run's. Each call, unless `keep` is False, adds what it was given, {name: what tells whose
+    it is}, to OUTPUT.names.json beside the folder `output`. RunError where a file of names cannot be read or written.
     """
     source, folder = pathlib.Path(workdir) / FILE, pathlib.Path(output).absolute()
     if not source.exists():
         return None
     salt, path = _salt(source, read_object(source)), folder.parent / f"{folder.name}.{FILE}"
     classes = workdirs.read_classes(workdir) if (pathlib.Path(workdir) / "classes.json").exists() else ()
+    depth = levels.parse(fields.option(workdirs.read_config(workdir).data, "levels")) if classes else ()
 
     def renamed(found: Mapping[str, Any], keep: bool = True) -> dict[str, Any]:
-        ids = {name: _within(name, classes, salt) for name in found}
+        ids = {name: _within(name, levels.class_of(name, depth), classes, salt) for name in found}
         if not keep:
             return {ids[name]: told for name, told in found.items()}
         known = read_object(path) if path.exists() else {}
@@ -138,9 +139,8 @@ def renaming(workdir, output) -> Callable[..., dict[str, Any]] | None:
     return renamed
 
 
-def _within(name: str, classes: tuple[str, ...], salt: bytes) -> str:
-    first, _, rest = name.partition("/")
-    return f"{first}/{pseudonym(name, salt)}" if rest and first in classes else pseudonym(name, salt)
+def _within(name: str, own: str | None, classes: tuple[str, ...], salt: bytes) -> str:
+    return f"{own}/{pseudonym(name, salt)}" if own in classes else pseudonym(name, salt)
 
 
 def _salt(path: pathlib.Path, known: dict) -> bytes:

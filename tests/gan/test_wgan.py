@@ -138,6 +138,7 @@ def scan(name, label):
         ([None, None], [], "config.data.source=cells: its scans have no classes.*\n.*folder:PATH with one sub-folder a class"),
         (["a", "b", None], [], "scan2: has no class"),
         (["a", "a"], ["b"], "the class b has no training scan"),
+        (["c1", "C1"], [], "the classes 'C1' and 'c1' would have one folder of generated images"),
     ],
 )
 def test_scans_that_cannot_be_learned_are_told(train, held_out, match):

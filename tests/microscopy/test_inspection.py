@@ -1,5 +1,6 @@
 """Tables that line up, an object a scan and channel, and warnings: each planted flaw is found with its remedy, clean scans give none."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -113,6 +114,24 @@ def test_a_small_scan_is_named_for_what_it_does_to_all_crops(monkeypatch):
         "little.png: is too small for 100 x 100 px, crops of 35 px are enlarged; train a smaller size by --config.data.height"
     )
     assert warned(monkeypatch, scan_of("little", texture(22, (50, 60))), crop=20) == []  # set on purpose
+
+
+def test_grey_files_among_colours_are_told_by_class(monkeypatch):
+    colours = [np.repeat(scan.pixels[..., None], 3, axis=2) for scan in CLEAN]
+    scans = [dataclasses.replace(scan, pixels=pixels, label="round") for scan, pixels in zip(CLEAN, colours, strict=True)]
+    few = [*scans[2:], *(dataclasses.replace(scan, label="lobed") for scan in CLEAN[:2])]
+    (line,) = (line for line in warned_of(monkeypatch, few, channels=3) if "grey" in line)
+    text = f"2 of {len(CLEAN)} scans are stored in grey, the others in colour (2 of 2 of class lobed): a network tells them apart"
+    assert line.startswith(text) and "--config.data.channels=1" in line
+    for alike, channels in ((scans, 3), (CLEAN, 3), (few, 1)):
+        assert not any("stored in grey" in line for line in warned_of(monkeypatch, alike, channels=channels))
+
+
+def warned_of(monkeypatch, scans, **changes):
+    monkeypatch.setattr(preparation, "load_scans", lambda data: (list(scans), []))
+    config = dcgan.config("test", 16, 4, "tiny").unlock()
+    config.data.update({"source": "folder:x", "held_out": 0.0, **changes})
+    return inspection.warnings(preparation.prepare(config))
 
 
 def heights_of(*scales, **known):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs import dcgan
-from microscopy import fields, preparation, spectra
+from microscopy import fields, other_scans, preparation, spectra
 from microscopy.normalisation import split_fold
 from microscopy.scan import DataError, FieldError, Refused, Scan
 
@@ -107,9 +107,9 @@ def test_held_out_scans_of_another_folder_need_masks_where_labels_are_drawn(pati
     config = config_of(patients, label_field="distance")
     prepared = preparation.prepare(config)
     with pytest.raises(DataError, match="label_field=distance: 1 of 1 scans have no mask(.|\n)*Put them into its folder masks"):
-        preparation.with_held_out(config, prepared, str(other))
+        other_scans.with_held_out(config, prepared, str(other))
     write(other / "masks" / "new.png", 100)
-    assert [scan.id for scan in preparation.with_held_out(config, prepared, str(other)).splits["held_out"]] == ["new"]
+    assert [scan.id for scan in other_scans.with_held_out(config, prepared, str(other)).splits["held_out"]] == ["new"]
 
 
 def test_levelling_that_an_image_cannot_have_names_the_file(patients):
@@ -298,4 +298,4 @@ def test_held_out_scans_of_another_folder_are_stored_as_the_runs(patients, tmp_p
     assert cv2.imwrite(str(deep / "new.png"), np.random.default_rng(0).integers(65536, size=(40, 44), dtype=np.uint16))
     config = config_of(patients)
     with pytest.raises(DataError, match="the scans store uint16, the run was trained on uint8; store them as its scans were"):
-        preparation.with_held_out(config, preparation.prepare(config), str(deep))
+        other_scans.with_held_out(config, preparation.prepare(config), str(deep))

@@ -27,6 +27,7 @@ CLASSES = ("basophil", "large cell", "mono:cyte")
         ("basophil", {0: 5}),
         ("mono:cyte,large cell:1", {2: 5, 1: 1}),
         ("mono:cyte:3", {2: 3}),
+        ("basophil: 3, large cell , mono:cyte : 2", {0: 3, 1: 5, 2: 2}),
     ],
 )
 def test_labels_are_counts_of_classes(labels, wanted):
@@ -42,6 +43,8 @@ def test_labels_are_counts_of_classes(labels, wanted):
         ("basophil:many", "'many' images of basophil"),
         ("basophil:2,basophil:3", "basophil is named twice"),
         ("basophil,", "'' is no class"),
+        ("basophil:99999999999", "--labels=basophil:99999999999: 99,999,999,999 images in all; ask for 10,000,000 at most"),
+        ("basophil:6000000,large cell:6000000", "12,000,000 images in all"),
     ],
 )
 def test_labels_that_cannot_be_are_told_with_the_nearest_class(labels, match):
@@ -52,8 +55,14 @@ def test_labels_that_cannot_be_are_told_with_the_nearest_class(labels, match):
 
 def test_folders_have_the_names_of_classes_where_they_can():
     assert class_folders.folder_names(("G1 phase", "a/b", "..", "mono:cyte", "é-(1)")) == ["G1 phase", "a_b", "__", "mono_cyte", "é-(1)"]
-    with pytest.raises(ConfigError, match="the folder of another, a_b"):
-        class_folders.folder_names(("a/b", "a:b"))
+    for classes in (("a/b", "a:b"), ("c1", "C1"), ("<5", ">5"), ("a.b", "x", "a_b")):
+        with pytest.raises(
+            ConfigError, match=f"'{classes[0]}' and '{classes[-1]}' would have one folder .*\nRename one in the scans' folders"
+        ):
+            class_folders.folder_names(classes)
+    with pytest.raises(ConfigError, match="is too long for the name of a folder: 202 bytes, 200 at most"):
+        class_folders.folder_names(("round", "\u00e9" * 101))
+    assert class_folders.folder_names(("a" * 200,))
 
 
 @pytest.fixture
@@ -82,9 +91,11 @@ def test_images_are_the_same_bytes_whatever_else_is_asked_for_and_become_a_sourc
     stray = out / "mono_cyte" / ".generated_000001.png.77.tmp"  # of a killed process
     stray.write_bytes(b"half")
     os.utime(stray, (time.time() - 60,) * 2)
+    (out / ".index.csv.77.tmp").write_bytes(b"half")
+    os.utime(out / ".index.csv.77.tmp", (time.time() - 60,) * 2)
     assert write(run, out, "large cell:5,mono:cyte:6")[0] == 10
     written, pieces = write(run, out, "all", 6)
-    assert not stray.exists() and written == 7 and pieces == whole and len(whole) == 18
+    assert not list(out.rglob(".*.tmp")) and written == 7 and pieces == whole and len(whole) == 18
     rows = list(csv.DictReader(io.StringIO((out / "index.csv").read_text())))
     assert tuple(rows[0]) == class_folders.COLUMNS and len(rows) == 18
     assert rows[-1] == {"file": "mono_cyte/generated_000005.png", "label": "mono:cyte", "seed": "0", "index": "5", "checkpoint": "8"}

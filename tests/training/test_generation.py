@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
 
 import cv2
@@ -242,10 +243,22 @@ def test_killed_in_a_write_nothing_stands_under_a_final_name(trained, tmp_path, 
 
 def test_what_a_killed_process_left_is_swept_but_not_a_write_under_way(trained, tmp_path):
     faked(trained, tmp_path, 2)
-    for name, age in (("generated_000002.png.77", 60), ("generated_000003.png.78", 0), ("notes", 60)):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    living, old = os.getppid(), f"generation.json.{os.getpid()}"
+    ages = {f"generated_000002.png.{living}": 60, f"generated_000003.png.{living}": 3, f"generated_000003.png.{ended.pid}": 3}
+    ages |= {f"generated_000001.png.{ended.pid}": 0, old: 3, "notes": 60}
+    for name, age in ages.items():
         (tmp_path / f".{name}.tmp").write_bytes(b"half")
         os.utime(tmp_path / f".{name}.tmp", (time.time() - age,) * 2)
-    assert set(faked(trained, tmp_path, 4)) == {f"generated_{i:06d}.png" for i in range(4)} | {".generated_000003.png.78.tmp", ".notes.tmp"}
+    left = {f".generated_000003.png.{living}.tmp", f".generated_000001.png.{ended.pid}.tmp", ".notes.tmp"}
+    assert set(faked(trained, tmp_path, 4)) == {f"generated_{i:06d}.png" for i in range(4)} | left
+
+
+def test_more_images_than_a_folder_can_take_are_refused_before_they_are_listed(trained, tmp_path):
+    with pytest.raises(ConfigError, match="--num_images=99999999999: ask for 10,000,000 at most"):
+        faked(trained, tmp_path / "out", 99999999999)
+    assert not (tmp_path / "out").exists()
 
 
 def test_pictures_are_rgb_in_every_format(tmp_path):

@@ -198,6 +198,7 @@ def test_predictions_of_a_run_on_patients_are_told_by_ids(hospital, tmp_path):
     _, prepared = prepared_of(hospital)
     pseudonyms.in_workdir(config, tmp_path / "run", prepared)
     write_json(tmp_path / "run" / "classes.json", {"classes": ["sick", "well"]})
+    write_json(tmp_path / "run" / "config.json", {"task": "any", "data": {}})
     for name in ("ada_lovelace", "sick"):  # a patient's folder and a class's
         (tmp_path / "new" / name).mkdir(parents=True)
         (tmp_path / "new" / name / "slide_of_bob.png").write_bytes(next(hospital.rglob("*.png")).read_bytes())
