@@ -123,8 +123,8 @@ def refuse_other_numbers(config, workdir: pathlib.Path) -> None:
     path = workdir / "config.json"
     if config.control or not path.exists():
         return
-    old, rest = workdirs.read_object(path), {"num_generated": {"generated", "real_affine_generated", "real_affine_selected"}}
-    rest |= {"num_candidates": {"real_affine_selected"}, "mixture": {"real_affine_generated", "real_affine_selected"}}
+    old, added = workdirs.read_object(path), {"real_affine_generated", "real_affine_selected"}
+    rest = {"num_generated": {"generated", *added}, "num_candidates": {"real_affine_selected"}, "mixture": added}
     for field, kinds in rest.items():
         stale = [name for name in config.order if kind_of(name) in kinds and checkpoints.steps(workdir / name)]
         if stale and old.get(field, config[field]) != config[field]:
