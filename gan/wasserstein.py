@@ -23,7 +23,7 @@ def make_train_step(train, latent_dim, generator, critic, optimizers):
     Scalars are those of the last update.
     """
     update = make_critic_update(train, critic, optimizers[1])
-    policy = affine.Policy(train.shift, train.zoom, train.turn)
+    policy = affine.Policy(*(train.get(name, 0.0) for name in affine.Policy._fields))  # runs of earlier versions have none of them
 
     def make(params, label, key):
         noise_key, dropout_key = jax.random.split(key)

@@ -119,7 +119,7 @@ def check(config) -> None:
 
 
 def refuse_other_numbers(config, workdir: pathlib.Path) -> None:
-    """Raises ConfigError where stages were begun on other numbers or mixtures of generated images than these, before their images are replaced."""
+    """Raises ConfigError where stages were begun on other numbers or mixtures of generated images, before their images are replaced."""
     path = workdir / "config.json"
     if config.control or not path.exists():
         return
