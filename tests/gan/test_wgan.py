@@ -162,7 +162,6 @@ def test_scans_of_other_classes_do_not_judge(folders):
     ("field", "value", "match"),
     [
         ("data.height", 40, "config.data.height=40: the WGAN makes images of multiples of 16 px; 32 is the nearest"),
-        ("data.channels", 5, "config.data.channels=5: 1 to 3"),
         ("model.conditioning", "film", "config.model.conditioning='film': choose concat or projection"),
         ("model.critic_norm", "batch", "critic_norm='batch': choose none or layer. A batch's statistics tie"),
         ("train.objective", "hinge", "config.train.objective='hinge': choose clip or gp"),
