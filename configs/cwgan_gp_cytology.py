@@ -26,6 +26,6 @@ def config(name: str, preset: str):
     c.train.update({"objective": "gp", "generator_rate": 2e-4, "critic_rate": 2e-4, "beta1": 0.0, "l2": 0.0})
     c.train.update({"ema_decay": 0.999, "augment": ("colour", "translation", "cutout")})
     if preset == "cpu":
-        c.model.kernel_size = 4  # two thirds of the time of 5 x 5; no checkerboard, as every pixel is met by as many weights
+        c.model.kernel_size = 4  # two thirds of the time of 5 x 5, and every pixel is the sum of as many products
         c.train.update({"ema_decay": 0.99, "augment": ()})
     return c
