@@ -1,5 +1,6 @@
 """Writing generated images to a folder: in chunks by index, resumable, nothing half-written under a final name."""
 
+import concurrent.futures
 import dataclasses
 import io
 import json
@@ -22,6 +23,8 @@ from training.signals import Stop
 
 FORMATS = ("png", "tiff", "npy", "gwy")
 MOST_IMAGES = 10_000_000
+WRITERS = 4
+"""Threads that encode and write files: OpenCV and the disk run beside each other."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,20 +95,23 @@ def write_missing(
     """
     path_of = lambda i: folder / f"generated_{i:06d}.{request.format}"  # noqa: E731 - too many to list them
     request.stop.gentle, written = True, 0  # between two images nothing is half-written
-    for number, start in enumerate(range(0, num, chunk_size)):
-        if request.stop.signal is not None:
-            break
-        stop = min(start + chunk_size, num)
-        missing = [i for i in range(start, stop) if not path_of(i).exists()]
-        if missing:
-            images = chunk(number)
-            for i in missing:  # the image last: where it stands, what belongs to it does
-                image, one = (images[i - start], None) if label_kind == "none" else label_field.apart(images[i - start])
-                for path, content in ({} if one is None else _labels(path_of(i), one, label_kind, value_map)).items():
-                    write(path, content)
-                write(path_of(i), encode(image, request.format, value_map))
-            written += len(missing)
-        bar.update(stop - start if request.stop.signal is None else 0)
+
+    def write_one(i: int, image: np.ndarray) -> None:
+        image, one = (image, None) if label_kind == "none" else label_field.apart(image)
+        for path, content in ({} if one is None else _labels(path_of(i), one, label_kind, value_map)).items():
+            write(path, content)
+        write(path_of(i), encode(image, request.format, value_map))  # last: where it stands, what belongs to it does
+
+    with concurrent.futures.ThreadPoolExecutor(WRITERS) as pool:
+        for number, start in enumerate(range(0, num, chunk_size)):
+            if request.stop.signal is not None:
+                break
+            stop = min(start + chunk_size, num)
+            missing = [i for i in range(start, stop) if not path_of(i).exists()]
+            if missing:
+                images = chunk(number)
+                written += sum(1 for _ in pool.map(write_one, missing, (images[i - start] for i in missing)))
+            bar.update(stop - start if request.stop.signal is None else 0)
     return written
 
 
@@ -134,7 +140,7 @@ def write(path: pathlib.Path, content: bytes) -> None:
     except OSError as error:
         raise RunError(
             f"{path} cannot be written: {error.strerror or error}.\n"
-            "The files before it are whole: free space or mend the permissions, and the same command goes on."
+            "The files there are whole: free space or mend the permissions, and the same command goes on."
         ) from error
 
 

@@ -213,7 +213,7 @@ def test_a_full_disk_is_a_short_error_and_leaves_whole_files_only(trained, tmp_p
 
     def full(number):
         flushed.append(number)
-        if len(flushed) == 7:
+        if len(flushed) >= 7:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fsync(number)
 
@@ -221,9 +221,10 @@ def test_a_full_disk_is_a_short_error_and_leaves_whole_files_only(trained, tmp_p
         patch.setattr(os, "fsync", full)
         faked(trained, tmp_path / "full", 10)
     lines = str(error.value).splitlines()
-    assert lines[0] == f"{tmp_path / 'full' / 'generated_000005.png'} cannot be written: No space left on device." and len(lines) == 2
+    named = re.escape(str(tmp_path / "full" / "generated_00000"))
+    assert re.fullmatch(rf"{named}\d\.png cannot be written: No space left on device\.", lines[0]) and len(lines) == 2
     left = contents(tmp_path / "full")
-    assert sorted(left) == sorted(whole)[:5] and left.items() <= whole.items()
+    assert len(left) == 5 and left.items() <= whole.items()  # several are written at once: which ones, chance says
     assert faked(trained, tmp_path / "full", 10) == whole
 
 
