@@ -22,7 +22,7 @@ def check(config) -> None:
     if size % 2 == 0:
         raise ConfigError(f"--peer: the PyTorch networks are made for odd config.model.kernel_size, not {size}.\nMeasure without --peer.")
     height, width = config.data.height, config.data.width
-    if height != width or height & (height - 1):
+    if height != width or height not in (16, 32, 64, 128):
         raise ConfigError(f"--peer: the PyTorch networks are made for squares of 16, 32, 64 or 128 px, not {height} x {width}.")
 
 

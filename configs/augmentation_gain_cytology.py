@@ -21,9 +21,9 @@ of them (158) shows nearly what a training scan (157) does, as the run warns; th
 Other fields by --config.stages.gan.FIELD=VALUE and --config.stages.classifier.FIELD=VALUE; Inception's weights for FID and KID of 768
 features by --config.weights=FILE, auto, cached (where they are there) or none.
 
-Presets: `:tiny` seconds, for tests, on the built-in cells; `:cpu` 64 x 64, 3,500 steps of the WGAN and 400 of each classifier, run as a
-whole (docs/classification.md): 45 minutes for the WGAN and about 2 for each of the 25 classifiers on one core, shared. The default,
-128 x 128, is for an accelerator and was not timed.
+Presets: `:tiny` seconds, for tests, on the built-in cells; `:cpu` 64 x 64, 3,500 steps of the WGAN and 400 of each classifier: 45 minutes
+for the WGAN and about 2 for each of the 25 classifiers on one core, shared (docs/classification.md). The default, 128 x 128, is for an
+accelerator and was not timed.
 """
 
 import ml_collections

@@ -172,6 +172,14 @@ def test_the_penalty_is_ours_and_differentiable():
         np.testing.assert_allclose(one, other.detach(), rtol=0, atol=1e-3 * scale + 1e-6)
 
 
+@pytest.mark.parametrize("size", [(48, 48), (16, 32), (256, 256)])
+def test_sizes_that_begin_with_other_grids_are_refused(size):
+    config = cwgan_cytology.get_config("tiny")
+    config.data.height, config.data.width = size
+    with pytest.raises(ConfigError, match=f"squares of 16, 32, 64 or 128 px, not {size[0]} x {size[1]}"):
+        torch_wgan.check(config)
+
+
 def test_an_even_kernel_is_refused():
     config = cwgan_cytology.get_config("tiny")
     torch_wgan.check(config)

@@ -7,6 +7,7 @@ import pytest
 
 from configs import cwgan_cytology, cwgan_gp_cytology
 from gan import wasserstein, wgan
+from training import affine
 
 CONFIGS = {"clip": cwgan_cytology, "gp": cwgan_gp_cytology}
 
@@ -28,6 +29,17 @@ def first_moment(net):
     """Of Adam after one step, over (1 - beta1): the gradient that it was given."""
     found = [state.mu for state in jax.tree.leaves(net.opt_state, is_leaf=lambda s: hasattr(s, "mu")) if hasattr(state, "mu")]
     return jax.tree.map(lambda leaf: 2.0 * np.asarray(leaf), found[0])
+
+
+def test_real_images_are_moved_about_and_nothing_else():
+    amounts = {"shift": 0.2, "zoom": 0.3, "turn": 90.0}
+    _, moving, _, state, batch = start("gp", **amounts)
+    _, still, _, _, _ = start("gp")
+    key, move_key = jax.random.split(jax.random.key(9))
+    moved = batch | {"image": affine.augment(move_key, batch["image"], affine.Policy(**amounts))}
+    assert float(jnp.abs(moved["image"] - batch["image"]).mean()) > 0.1
+    found, wanted = moving.train_step(state, {}, batch, jax.random.key(9)), still.train_step(state, {}, moved, key)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, wanted)
 
 
 @pytest.mark.parametrize(("objective", "l2"), [("clip", 0.01), ("gp", 0.0)])
